@@ -1,0 +1,318 @@
+"""The nouns of mmalign, as frozen records and protocols.
+
+Shape legend: `B` samples, `G` group size, `S` sampling steps, `K` recorded steps, `T` frames, `C H W` image,
+`D` reward dimensions, `...` the shape of one latent. Records compare by identity: they hold tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Modality = Literal["image", "edit", "video"]
+VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mov", ".avi", ".mkv", ".gif"})
+
+
+def as_frames(media: Tensor | Path) -> Tensor:
+    """Media as (T, C, H, W) float32 in [0, 1]; a path is decoded, uint8 divided by 255, an image is T = 1."""
+    if not isinstance(media, Tensor):
+        from mmalign import media as reader  # decoding libraries are loaded only when a file is read
+
+        decoded: Tensor = reader.read(Path(media))
+        return decoded
+    if media.ndim not in (3, 4):
+        raise ValueError(f"media must be (C, H, W) or (T, C, H, W), got shape {tuple(media.shape)}")
+    frames = media if media.ndim == 4 else media[None]
+    if frames.dtype == torch.uint8:
+        return frames.float() / 255.0
+    if not frames.is_floating_point():
+        raise ValueError(f"media must be floating point in [0, 1] or uint8, got {frames.dtype}")
+    return frames.float()
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A prompt with generated media and, for an edit, the media it started from."""
+
+    prompt: str
+    media: Tensor | Path
+    source: Tensor | Path | None = None
+    id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def frames(self) -> Tensor:
+        """The generated media as (T, C, H, W) float32 in [0, 1]."""
+        return as_frames(self.media)
+
+    def source_frames(self) -> Tensor | None:
+        """The source media as (T, C, H, W) float32 in [0, 1], or None."""
+        return None if self.source is None else as_frames(self.source)
+
+    @property
+    def modality(self) -> Modality:
+        """`edit` with a source, `video` with several frames or a video file, otherwise `image`."""
+        if self.source is not None:
+            return "edit"
+        if isinstance(self.media, Tensor):
+            return "video" if self.media.ndim == 4 and self.media.shape[0] > 1 else "image"
+        return "video" if Path(self.media).suffix.lower() in VIDEO_SUFFIXES else "image"
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a reward model says of B samples: D named dimensions and one overall score each.
+
+    A sample that could not be judged is not valid: its numbers are NaN (made so here) and it has a reason.
+    """
+
+    values: Tensor  # (B, D) float32
+    names: tuple[str, ...]
+    overall: Tensor  # (B,) float32
+    valid: Tensor  # (B,) bool
+    reasons: tuple[str | None, ...]
+    log_variance: Tensor | None = None  # (B, D)
+
+    def __post_init__(self) -> None:
+        num, dims = self.overall.shape[0], len(self.names)
+        if self.values.shape != (num, dims) or self.overall.shape != (num,) or self.valid.shape != (num,):
+            shapes = tuple(self.values.shape), tuple(self.overall.shape), tuple(self.valid.shape)
+            raise ValueError(f"Scores of {dims} dimensions need (B, {dims}), (B,), (B,); got {shapes}")
+        if self.log_variance is not None and self.log_variance.shape != self.values.shape:
+            raise ValueError("log_variance must have the shape of values")
+        valid = self.valid.bool()
+        lacking = [why is None for good, why in zip(valid.tolist(), self.reasons, strict=True) if not good]
+        if any(lacking):
+            raise ValueError(f"{sum(lacking)} samples are not valid and have no reason")
+        if not bool(torch.isfinite(self.overall.detach())[valid].all()):
+            raise ValueError("a valid sample has a score that is not finite: mark it invalid, with a reason")
+        nan = float("nan")
+        object.__setattr__(self, "valid", valid)
+        object.__setattr__(self, "values", self.values.float().masked_fill(~valid[:, None], nan))
+        object.__setattr__(self, "overall", self.overall.float().masked_fill(~valid, nan))
+
+    def __len__(self) -> int:
+        return int(self.overall.shape[0])
+
+    @classmethod
+    def of(cls, values: Tensor, names: Sequence[str], overall: Tensor | None = None) -> Scores:
+        """Scores that are all valid; overall is the mean over dimensions unless given."""
+        total = values.float().mean(dim=1) if overall is None else overall
+        valid = torch.ones(values.shape[0], dtype=torch.bool, device=values.device)
+        return cls(values, tuple(names), total, valid, (None,) * values.shape[0])
+
+    @classmethod
+    def failed(cls, reasons: Sequence[str], names: Sequence[str]) -> Scores:
+        """Scores of samples that could not be judged, one reason each."""
+        num = len(reasons)
+        valid = torch.zeros(num, dtype=torch.bool)
+        return cls(torch.zeros(num, len(names)), tuple(names), torch.zeros(num), valid, tuple(reasons))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Scores]) -> Scores:
+        """Rows of several scores with the same dimensions, one after the other."""
+        if not parts or any(part.names != parts[0].names for part in parts):
+            raise ValueError(f"Scores.cat needs parts with one set of names, got {[p.names for p in parts]}")
+        known = [part.log_variance for part in parts if part.log_variance is not None]
+        if len(known) not in (0, len(parts)):
+            raise ValueError("either all parts of Scores.cat have log_variance or none has")
+        values, overall = torch.cat([p.values for p in parts]), torch.cat([p.overall for p in parts])
+        valid, reasons = torch.cat([p.valid for p in parts]), tuple(r for p in parts for r in p.reasons)
+        return cls(values, parts[0].names, overall, valid, reasons, torch.cat(known) if known else None)
+
+    def select(self, index: Tensor | Sequence[int]) -> Scores:
+        """The rows at integer positions `index`, in that order."""
+        where = torch.as_tensor(index, dtype=torch.long, device=self.overall.device)
+        variance = None if self.log_variance is None else self.log_variance[where]
+        reasons = tuple(self.reasons[i] for i in where.tolist())
+        return replace(
+            self,
+            values=self.values[where],
+            overall=self.overall[where],
+            valid=self.valid[where],
+            reasons=reasons,
+            log_variance=variance,
+        )
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """Anything that judges samples."""
+
+    name: str
+    modalities: frozenset[Modality]
+    dimensions: tuple[str, ...]
+    differentiable: bool
+
+    def __call__(self, *, samples: Sequence[Sample]) -> Scores: ...
+
+
+@dataclass(frozen=True)
+class MediaInput:
+    """One input medium of a comparison: the source of an edit, a mask, a first frame."""
+
+    role: str
+    uri: str
+    type: Literal["image", "video"] = "image"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the compared outputs."""
+
+    id: str
+    uri: str | tuple[str, ...] | None = None
+    type: Literal["image", "video", "text", "images"] = "image"
+    text: str | None = None
+    model: str | None = None
+    seed: int | None = None
+    sha256: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One judgement on the candidates of a comparison, on one dimension.
+
+    `data` holds the fields of its kind: pair (i, j, label, tie_kind, p, counts, strength), rank (ranks),
+    rating (scores, min, max, ordinal, std), checklist (question, answers), critique (texts).
+    """
+
+    dim: str
+    kind: Literal["pair", "rank", "rating", "checklist", "critique"]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """N candidates for one prompt with their annotations: the record `mmalign.pref/1`.
+
+    `group` names what must never be split between train and test (the prompt with its inputs).
+    """
+
+    id: str
+    prompt: str
+    candidates: tuple[Candidate, ...]
+    annotations: tuple[Annotation, ...]
+    inputs: tuple[MediaInput, ...] = ()
+    group: str = ""
+    split: str = "train"
+    task: str = "t2i"
+    weight: float = 1.0
+    source: str = ""
+    license: str | None = None
+    annotator: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PreferencePair:
+    """The pair view of a comparison: per dimension the probability that `a` is the better one."""
+
+    prompt: str
+    a: Sample
+    b: Sample
+    labels: Mapping[str, float]  # p(a is better) in [0, 1]
+    ties: Mapping[str, bool] = field(default_factory=dict)
+    weight: float = 1.0
+    group: str = ""
+
+    def swapped(self) -> PreferencePair:
+        """The same judgement with the two samples exchanged."""
+        return replace(self, a=self.b, b=self.a, labels={dim: 1.0 - p for dim, p in self.labels.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What a policy was told for B samples: batch-first tensors by name, and the negative side if any."""
+
+    tensors: Mapping[str, Tensor]
+    negative: Mapping[str, Tensor] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return int(next(iter(self.tensors.values())).shape[0])
+
+    def select(self, index: Tensor | Sequence[int]) -> Conditions:
+        """The rows at integer positions `index`."""
+        return self._map(lambda t: t[torch.as_tensor(index, dtype=torch.long, device=t.device)])
+
+    def repeat_interleave(self, num: int) -> Conditions:
+        """Each row `num` times, copies side by side."""
+        return self._map(lambda t: t.repeat_interleave(num, dim=0))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditions:
+        """On another device; floating tensors in another dtype."""
+        return self._map(lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Conditions]) -> Conditions:
+        """Rows of several conditions, one after the other."""
+        negatives = [part.negative for part in parts if part.negative is not None]
+        if not parts or len(negatives) not in (0, len(parts)):
+            raise ValueError("Conditions.cat needs parts that all have a negative side, or none")
+        tensors = {key: torch.cat([part.tensors[key] for part in parts]) for key in parts[0].tensors}
+        if not negatives:
+            return cls(tensors)
+        return cls(tensors, {key: torch.cat([side[key] for side in negatives]) for key in negatives[0]})
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Conditions:
+        negative = self.negative
+        return Conditions(
+            {key: change(value) for key, value in self.tensors.items()},
+            None if negative is None else {key: change(value) for key, value in negative.items()},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """B denoising paths through the same S noise levels, and what the behaviour policy thought of K steps."""
+
+    latents: Tensor  # (B, S+1, ...), first the noise, last the clean latents
+    levels: Tensor  # (S+1,)
+    steps: Tensor  # (K,) int64, indices of the recorded stochastic steps
+    log_probs: Tensor  # (B, K) float32
+    means: Tensor | None  # (B, K, ...)
+    stds: Tensor  # (K,)
+    conditions: Conditions
+    groups: Tensor  # (B,) int64
+
+    @property
+    def clean(self) -> Tensor:
+        """The final latents (B, ...)."""
+        return self.latents[:, -1]
+
+    def select(self, index: Tensor | Sequence[int]) -> Trajectory:
+        """The samples at integer positions `index`."""
+        where = torch.as_tensor(index, dtype=torch.long, device=self.latents.device)
+        return replace(
+            self,
+            latents=self.latents[where],
+            log_probs=self.log_probs[where],
+            means=None if self.means is None else self.means[where],
+            conditions=self.conditions.select(where),
+            groups=self.groups[where],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Transition:
+    """One stochastic denoising step of B samples, in float32."""
+
+    next: Tensor  # (B, ...)
+    mean: Tensor  # (B, ...)
+    std: Tensor  # scalar, or (B,)
+    log_prob: Tensor  # (B,), mean over the dimensions of a latent
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """What an objective returns: a loss per sample and scalars to log; the loop takes the mean."""
+
+    per_sample: Tensor  # (B,)
+    metrics: dict[str, Tensor] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The demos of mmalign: pages in the browser that show what the library does."""

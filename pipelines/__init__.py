@@ -1,0 +1,1 @@
+"""The pipelines of mmalign: what is run with what, one thin file a verb, and the recipes."""

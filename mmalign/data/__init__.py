@@ -1,0 +1,1 @@
+"""Data: prompts in groups, comparisons and their formats."""

@@ -1,0 +1,83 @@
+"""One process or many: gather rows, add up numbers and gradients. The same code under `accelerate launch`.
+
+Gradients are summed once per optimiser update, after all micro-batches, in one flat exchange; the loss is
+divided by the number of samples on all processes beforehand, so any number of processes gives the same update.
+
+Shape legend: `B` rows of this process, `N` rows of all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+
+class Processes:
+    """What a task needs to know of its sibling processes; alone it is the identity."""
+
+    def __init__(self, accelerator: Accelerator | None = None) -> None:
+        self.accelerator = accelerator if accelerator is not None else Accelerator()
+        self.device = self.accelerator.device
+        self.rank, self.num = self.accelerator.process_index, self.accelerator.num_processes
+        self.is_main = self.accelerator.is_main_process
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """(B, ...) of every process as (N, ...), in order of rank; B may differ between processes."""
+        if self.num == 1:
+            return rows
+        counts: list[int] = [0] * self.num
+        dist.all_gather_object(counts, int(rows.shape[0]))
+        size = max(counts)
+        padded = rows.new_zeros((size, *rows.shape[1:])).to(self.device)
+        padded[: rows.shape[0]] = rows.to(self.device)
+        parts = [torch.empty_like(padded) for _ in range(self.num)]
+        dist.all_gather(parts, padded.contiguous())
+        whole = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        return whole.to(rows.device)
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Each number added up over the processes."""
+        return self._reduce(values, "sum")
+
+    def max(self, values: Sequence[float]) -> list[float]:
+        """The largest of each number over the processes."""
+        return self._reduce(values, "max")
+
+    def _reduce(self, values: Sequence[float], how: str) -> list[float]:
+        if self.num == 1 or not values:
+            return list(values)
+        table = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(table, op=dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX)
+        return [float(value) for value in table]
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add up the gradients of all processes; parameters without one on some process count as zero."""
+        chosen = list(parameters)
+        if self.num == 1 or not chosen:
+            return
+        for parameter in chosen:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = torch.cat([p.grad.float().reshape(-1) for p in chosen if p.grad is not None]).to(self.device)
+        dist.all_reduce(flat)
+        offset = 0
+        for parameter in chosen:
+            grad = parameter.grad
+            assert grad is not None
+            grad.copy_(flat[offset : offset + grad.numel()].view_as(grad))
+            offset += grad.numel()
+
+    def broadcast(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Every process starts from the values of the first."""
+        if self.num == 1:
+            return
+        for parameter in parameters:
+            dist.broadcast(parameter.data, src=0)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.accelerator.wait_for_everyone()

@@ -1,0 +1,253 @@
+"""One reader and one writer for images and videos, and nothing quietly guessed in between.
+
+Shape legend: `T` frames, `C H W` colour planes and pixels. Everything read is (T, 3, H, W) float32 in [0, 1], RGB; an
+image is T = 1. Everything written is the same, or (3, H, W).
+
+What is done to a file, so that every reward sees the same pixels:
+
+- the EXIF orientation of photographs and the display rotation of videos are applied;
+- transparency is laid over white;
+- CMYK, palette, grey and 16-bit pictures become RGB (16 bit keeps its precision where Pillow keeps it: grey);
+- embedded colour profiles are not applied;
+- a GIF is a video; any other animated picture (WebP, APNG, multi-page TIFF) is refused, because which frame was
+  meant is not for us to guess;
+- a picture of more than `MAX_PIXELS` pixels is refused before a single one is decoded.
+
+What cannot be read is a `ValueError` that names the file and the mend.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mmalign import video
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".jfif"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v", ".gif"})
+MAX_PIXELS = 2**26
+"""Largest picture read, 67 million pixels: 8192 x 8192."""
+
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    EOFError,
+    ValueError,
+    TypeError,
+    IndexError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's decoders raise on damaged data."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the header of a media file says."""
+
+    kind: Literal["image", "video"]
+    width: int
+    height: int
+    num_frames: int
+    fps: float | None
+
+
+def is_video(path: Path | str) -> bool:
+    """Whether the name is a video's."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_media(path: Path | str) -> bool:
+    """Whether the name is an image's or a video's."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def read(path: Path | str, *, fps: float | None = None, max_frames: int | None = None) -> Tensor:
+    """Frames (T, 3, H, W) in [0, 1]. `fps` samples a video in time, `max_frames` then thins it evenly."""
+    file = _existing(path)
+    if file.suffix.lower() == ".gif":
+        return _read_gif(file, fps, max_frames)
+    if is_video(file):
+        return _to_tensor(video.decode(file, fps=fps, max_frames=max_frames))
+    with _open_image(file) as image:
+        num_frames = int(getattr(image, "n_frames", 1))
+        if num_frames > 1:
+            raise ValueError(
+                f"{file} is an animated or multi-page picture of {num_frames} frames: save the frame you mean as "
+                "PNG, or convert it to MP4 to have it read as a video"
+            )
+        return from_pil(_decoded(image, file))
+
+
+def probe(path: Path | str) -> Info:
+    """Size and length from the header, without decoding all of it."""
+    file = _existing(path)
+    if is_video(file) and file.suffix.lower() != ".gif":
+        index = video.index(file)
+        return Info("video", index.width, index.height, len(index.times), index.fps)
+    with _open_image(file) as image:
+        num_frames = int(getattr(image, "n_frames", 1))
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        width, height = reversed(image.size) if turned else image.size
+        return Info("video" if is_video(file) else "image", width, height, num_frames, None)
+
+
+def from_pil(image: Image.Image) -> Tensor:
+    """(1, 3, H, W) in [0, 1] from any Pillow image."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_grey(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return _to_tensor(np.asarray(image.convert("RGB"))[None])
+
+
+def to_pil(frame: Tensor) -> Image.Image:
+    """An 8-bit Pillow image from (3, H, W) or (1, 3, H, W) in [0, 1]."""
+    return Image.fromarray(_to_bytes(frame, "a frame")[0])
+
+
+def write(path: Path | str, frames: Tensor, *, fps: float = 8.0, quality: int = 95) -> Path:
+    """Writes (3, H, W) or (T, 3, H, W) in [0, 1] as PNG, JPEG, WebP or MP4, chosen by suffix. Appears whole or not."""
+    file = Path(path)
+    pixels = _to_bytes(frames, str(file))
+    suffix = file.suffix.lower()
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    if suffix not in formats and suffix != ".mp4":
+        raise ValueError(
+            f"{file}: cannot write {suffix or 'a file without a suffix'}; use .png, .jpg, .webp or .mp4"
+        )
+    if suffix in formats and pixels.shape[0] != 1:
+        raise ValueError(f"{file}: {pixels.shape[0]} frames do not fit in a picture; name it .mp4")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        if suffix == ".mp4":
+            video.encode(partial, pixels, fps=fps)
+        else:
+            Image.fromarray(pixels[0]).save(partial, format=formats[suffix], quality=quality)
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return file
+
+
+def find(folder: Path | str, *, kinds: Sequence[str] = ("image", "video")) -> list[Path]:
+    """Media files below a folder, sorted by name; hidden files are left out."""
+    wanted = (IMAGE_SUFFIXES if "image" in kinds else set()) | (VIDEO_SUFFIXES if "video" in kinds else set())
+    root = Path(folder)
+    found = (file for file in root.rglob("*") if file.suffix.lower() in wanted and file.is_file())
+    return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(root).parts))
+
+
+def _existing(path: Path | str) -> Path:
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file")
+    if not is_media(file):
+        known = " ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
+        raise ValueError(f"{file}: not a media file by its name; known are {known}")
+    return file
+
+
+def _open_image(file: Path) -> Image.Image:
+    """The header of a picture, its size within bounds."""
+    try:
+        image = Image.open(file)
+    except Image.DecompressionBombError as problem:
+        raise ValueError(
+            f"{file} is too large a picture ({problem}); scale it down to 8192 x 8192"
+        ) from problem
+    except _BROKEN as problem:
+        raise ValueError(
+            f"{file} is damaged or not a picture ({problem}); export it again as PNG"
+        ) from problem
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise ValueError(
+            f"{file} has {width} x {height} pixels, more than the {MAX_PIXELS / 1e6:.0f} million read: scale it down"
+        )
+    return image
+
+
+def _decoded(image: Image.Image, file: Path) -> Image.Image:
+    """The pixels, decoded here so that damage is noticed here."""
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except _BROKEN as problem:
+        raise ValueError(f"{file} is damaged or cut short ({problem}); fetch or export it again") from problem
+
+
+def _read_gif(file: Path, fps: float | None, max_frames: int | None) -> Tensor:
+    """All chosen frames of a GIF, each at its own time, transparency over white."""
+    with _open_image(file) as image:
+        try:
+            times, clock = [], 0.0
+            for position in range(getattr(image, "n_frames", 1)):
+                image.seek(position)
+                times.append(clock)
+                clock += max(int(image.info.get("duration", 100)), 10) / 1000.0
+            chosen = video.choose(times, fps=fps, max_frames=max_frames, end=clock)
+            video.check_size(file, len(set(chosen)), image.height, image.width)
+            frames = []
+            for position in chosen:
+                image.seek(position)
+                frames.append(from_pil(image.convert("RGBA")))
+        except _BROKEN as problem:
+            raise ValueError(f"{file} could not be read as a GIF ({problem})") from problem
+    return torch.cat(frames)
+
+
+def _deep_grey(image: Image.Image) -> Tensor:
+    """16-bit, 32-bit and floating-point grey as RGB."""
+    grey = np.asarray(image).astype(np.float32)
+    if image.mode != "F":
+        grey = grey / 65535.0
+    if not np.isfinite(grey).all() or grey.min() < 0.0 or grey.max() > 1.0:
+        raise ValueError(
+            f"{_name(image)} holds grey values outside the range of its kind; export it as 8-bit PNG"
+        )
+    return torch.from_numpy(grey)[None, None].repeat(1, 3, 1, 1)
+
+
+def _name(image: Image.Image) -> str:
+    return str(getattr(image, "filename", "") or "the picture")
+
+
+def _to_tensor(pixels: np.ndarray) -> Tensor:
+    """(T, H, W, 3) uint8 to (T, 3, H, W) float32."""
+    return torch.tensor(pixels).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255.0)
+
+
+def _to_bytes(frames: Tensor, name: str) -> np.ndarray:
+    """(T, H, W, 3) uint8 from (3, H, W) or (T, 3, H, W) in [0, 1]."""
+    if frames.ndim == 3:
+        frames = frames[None]
+    if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
+        raise ValueError(f"{name}: expected (3, H, W) or (T, 3, H, W), got {tuple(frames.shape)}")
+    values = frames.detach().to("cpu", torch.float32)
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(
+            f"{name}: the picture holds NaN or infinite values; lower the guidance or learning rate"
+        )
+    low, high = float(values.min()), float(values.max())
+    if low < -1e-3 or high > 1.0 + 1e-3:
+        raise ValueError(
+            f"{name}: pixels lie in [{low:.3g}, {high:.3g}] and must lie in [0, 1]; divide or clamp first"
+        )
+    array = values.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return np.asarray(array)

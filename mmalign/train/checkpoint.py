@@ -84,6 +84,11 @@ def newest(folder: str | Path) -> Path | None:
     return found[-1] if found else None
 
 
+def clear(folder: str | Path) -> None:
+    """Remove all checkpoints of a run."""
+    shutil.rmtree(Path(folder) / CHECKPOINTS)
+
+
 def load(path: str | Path, *, restore_rng: bool = True) -> Checkpoint:
     """Read a checkpoint; by default the global random generators continue from it too."""
     path = Path(path)

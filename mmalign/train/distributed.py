@@ -54,6 +54,14 @@ class Processes:
         dist.all_reduce(table, op=dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX)
         return [float(value) for value in table]
 
+    def union(self, names: Iterable[str]) -> list[str]:
+        """The names any process knows, sorted."""
+        if self.num == 1:
+            return sorted(names)
+        known: list[list[str]] = [[] for _ in range(self.num)]
+        dist.all_gather_object(known, list(names))
+        return sorted({name for part in known for name in part})
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add up the gradients of all processes; parameters without one on some process count as zero."""
         chosen = list(parameters)

@@ -12,6 +12,7 @@ Lengths of a `Detected` are in unit coordinates, as in a scene.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,9 @@ from mmalign.shapes.scene import (
     TRIANGLE_HALF_HEIGHT,
 )
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
+Index = NDArray[np.integer[Any]]
+Mask = NDArray[np.bool_]
 
 COVERED = 0.45
 """Least coverage of a pixel that belongs to a blob."""
@@ -42,7 +45,7 @@ COLOR_TOLERANCE = 0.19
 """Largest distance (RGB) of a thing's mean colour from the palette colour it is called."""
 PURITY = 0.75
 """Least part of a thing's core that shows the thing's colour."""
-SHAPE_TOLERANCE = 0.36
+SHAPE_TOLERANCE = 0.3
 """Largest coverage difference from the ideal outline, as a part of the area."""
 RADIUS_RANGE = (2.3 / 32, 8.0 / 32)
 
@@ -149,7 +152,7 @@ def _background(pixels: Array) -> Array:
     return np.where(near, median, plain).astype(np.float32)[:, None, None, :]
 
 
-def _nearest_color(offset: Array, along: Array) -> NDArray[np.int64]:
+def _nearest_color(offset: Array, along: Array) -> Index:
     """Index of the palette colour whose line from the background passes closest to each pixel."""
     reach = np.clip(along, 0.0, 1.1)
     residual = _NORMS * reach * (reach - 2.0 * along)
@@ -157,9 +160,9 @@ def _nearest_color(offset: Array, along: Array) -> NDArray[np.int64]:
 
 
 def _describe(
-    labels: NDArray[np.int32], spread: NDArray[np.int32], offset: Array, along: Array,
+    labels: Index, spread: Index, offset: Array, along: Array,
     count: int, side: int,
-) -> tuple[NDArray[np.int64], list[Detected], Array, Array, NDArray[np.bool_]]:  # fmt: skip
+) -> tuple[Index, list[Detected], Array, Array, Mask]:  # fmt: skip
     """Picture index, things, unevenness, outline error, and which are specks, of each blob."""
     index = np.flatnonzero(spread)
     owner = spread.ravel()[index] - 1
@@ -190,9 +193,10 @@ def _describe(
     x = total(cover * (column + 0.5)) / area
     y = total(cover * (row + 0.5)) / area
     speck = area < SPECK_AREA * side**2
-    errors, radii = _outline_errors(owner, row, column, cover, area, x, y, side)
-    shape = errors.argmin(1)
-    best, radius = errors.min(1), radii[np.arange(count), shape] / side
+    sharp, errors, radii = _outline_errors(owner, row, column, cover, area, x, y, side)
+    shape, best = errors.argmin(1), errors.min(1)
+    radius = radii[np.arange(count), shape] / side
+    rough = sharp[np.arange(count), shape]
     centre_y = y / side - np.where(shape == SHAPES.index("triangle"), 1.0, 0.0) * (
         TRIANGLE_HALF_HEIGHT / 3 * radius
     )
@@ -210,7 +214,7 @@ def _describe(
                 tuple(distance[k].tolist()), tuple(errors[k].tolist()),
             )
         )  # fmt: skip
-    return image, blobs, flat, best.astype(np.float32), speck
+    return image, blobs, flat, rough, speck
 
 
 def _color_distance(tint: Array) -> Array:
@@ -220,35 +224,48 @@ def _color_distance(tint: Array) -> Array:
 
 
 def _outline_errors(
-    owner: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.int64], cover: Array,
+    owner: Index, row: Index, column: Index, cover: Array,
     area: Array, x: Array, y: Array, side: int,
-) -> tuple[Array, Array]:  # fmt: skip
-    """Coverage difference from each ideal outline over the area, (K, 4); and its radius in pixels.
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Coverage difference from each ideal outline over the area, (K, 4), and its radius in pixels.
 
+    The difference is given for the exact ideal, and for the better one of exact and blurred.
     Blobs too large for any outline keep the error 1; pixels outside the patch count as errors.
     """
     count, half = len(area), int(np.ceil(RADIUS_RANGE[1] * side)) + 2
-    errors = np.ones((count, len(SHAPES)), np.float32)
+    sharp, soft = np.ones((2, count, len(SHAPES)), np.float32)
     radii = np.stack([np.sqrt(area / AREA_FACTOR[shape]) for shape in SHAPES], 1)
     left, top = np.round(x).astype(int) - half, np.round(y).astype(int) - half
     fits = (area > SPECK_AREA * side**2) & (radii.min(1) < RADIUS_RANGE[1] * side * 1.2)
     if not fits.any():
-        return errors, radii
+        return sharp, soft, radii
     slot = np.cumsum(fits) - 1
-    width = 2 * half
+    wide = 2 * half
     u, v = column - left[owner], row - top[owner]
-    seen = fits[owner] & (u >= 0) & (v >= 0) & (u < width) & (v < width)
+    seen = fits[owner] & (u >= 0) & (v >= 0) & (u < wide) & (v < wide)
     lost = np.bincount(owner, np.abs(cover) * (fits[owner] & ~seen), count)[fits]
-    patch = np.zeros((int(fits.sum()), width, width), np.float32)
+    patch = np.zeros((int(fits.sum()), wide, wide), np.float32)
     patch[slot[owner[seen]], v[seen], u[seen]] = cover[seen]
     drawn = torch.from_numpy(patch)
-    grid = torch.arange(width, dtype=torch.float32) + 0.5
+    grid = torch.arange(wide, dtype=torch.float32) + 0.5
     dx = grid.view(1, 1, -1) - torch.from_numpy((x - left)[fits].astype(np.float32)).view(-1, 1, 1)
     dy = grid.view(1, -1, 1) - torch.from_numpy((y - top)[fits].astype(np.float32)).view(-1, 1, 1)
     for k, shape in enumerate(SHAPES):
         radius = torch.from_numpy(radii[fits, k].astype(np.float32)).view(-1, 1, 1)
         lift = TRIANGLE_HALF_HEIGHT / 3 * radius if shape == "triangle" else 0.0
-        ideal = (0.5 - signed_distance(shape, dx, dy + lift, radius)).clamp(0.0, 1.0)
-        gap = (drawn - ideal).abs().sum((1, 2)).numpy() + lost
-        errors[fits, k] = gap / area[fits]
-    return errors, radii
+        exact = (0.5 - signed_distance(shape, dx, dy + lift, radius)).clamp(0.0, 1.0)
+        for errors, ideal in ((sharp, exact), (soft, _blur(exact))):
+            gap = (drawn - ideal).abs().sum((1, 2)).numpy() + lost
+            errors[fits, k] = gap / area[fits]
+    return sharp, np.minimum(sharp, soft), radii
+
+
+def _blur(patches: Tensor) -> Tensor:
+    """Blur (K, P, P) by 0.7 pixels: weights 1, 2, 1 along both axes, borders taken as empty."""
+    for axis in (1, 2):
+        inner = patches.narrow(axis, 1, patches.shape[axis] - 2) * 0.5
+        inner += 0.25 * patches.narrow(axis, 0, patches.shape[axis] - 2)
+        inner += 0.25 * patches.narrow(axis, 2, patches.shape[axis] - 2)
+        pad = (0, 0, 1, 1) if axis == 1 else (1, 1)
+        patches = torch.nn.functional.pad(inner, pad)
+    return patches

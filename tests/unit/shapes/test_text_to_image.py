@@ -128,10 +128,11 @@ def check_truths(num: int, size: int):
     assert len(wrong) > 0.8 * num and verdict.passed.float().mean() <= 0.02
 
 
-def test_truths_pass_after_the_blur_and_noise_of_a_reconstruction():
+@pytest.mark.parametrize("sigma", [0.5, 0.8])
+def test_truths_pass_after_the_blur_and_noise_of_a_reconstruction(sigma):
     _, texts, _, images = truths(600, 5)
     generator = torch.Generator().manual_seed(0)
-    blurred = torch.from_numpy(ndimage.gaussian_filter(images.numpy(), (0, 0, 0.5, 0.5)))
+    blurred = torch.from_numpy(ndimage.gaussian_filter(images.numpy(), (0, 0, sigma, sigma)))
     shift = 0.1 * torch.rand(len(images), 3, 1, 1, generator=generator) - 0.05
     noise = 0.03 * torch.randn(images.shape, generator=generator)
     seen = verify((blurred + shift + noise).clamp(0, 1), texts)

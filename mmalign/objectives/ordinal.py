@@ -1,0 +1,71 @@
+"""Losses that teach a reward model from ratings: regression, and ordered levels.
+
+Shape legend: `B` samples, `D` dimensions, `K` ordered levels 0 ... K-1.
+
+Sources: CORN (arXiv 2111.08851), CORAL (1901.07884).
+
+Differences from the papers: CORN divides by the number of (sample, task) terms of the batch; here a
+sample's loss is the sum over the tasks it takes part in, so it does not depend on its batch. A target that
+is NaN (ratings) or negative (levels), or `where` false, is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss, logsigmoid
+
+from mmalign.objectives.masks import fill, known, masked_mean
+from mmalign.types import Loss
+
+
+def regression(
+    *,
+    score: Tensor,
+    target: Tensor,
+    centre: float = 0.0,
+    kind: Literal["mse", "huber"] = "mse",
+    delta: float = 1.0,
+    where: Tensor | None = None,
+) -> Loss:
+    """Squared or Huber error to (target - centre), summed over the dimensions (B, D) that were rated."""
+    mask = known(where, target)
+    error = score.float() - (fill(target.detach(), mask) - centre)
+    if kind == "mse":
+        loss = error.square()
+    else:
+        loss = huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
+    kept = torch.where(mask, loss, torch.zeros_like(loss))
+    metrics = {"absolute_error": masked_mean(error.abs(), mask)}
+    return Loss(kept if kept.ndim == 1 else kept.flatten(1).sum(dim=1), metrics)
+
+
+def corn(*, logits: Tensor, target: Tensor, where: Tensor | None = None) -> Loss:
+    """K-1 logits (B, K-1) of P(Y > k | Y > k-1); a task is asked only of samples that passed the one
+    before.
+    """
+    mask = target >= 0 if where is None else (target >= 0) & where
+    tasks = torch.arange(logits.shape[1], device=logits.device)
+    asked = (target[:, None] > tasks - 1) & mask[:, None]
+    passed = (target[:, None] > tasks).float()
+    loss = binary_cross_entropy_with_logits(logits.float(), passed, reduction="none")
+    per_sample = torch.where(asked, loss, torch.zeros_like(loss)).sum(dim=1)
+    error = (corn_survival(logits).sum(dim=1) - target).abs()
+    return Loss(per_sample, {"absolute_error": masked_mean(error, mask)})
+
+
+def corn_survival(logits: Tensor) -> Tensor:
+    """P(Y > k) (B, K-1) from CORN's conditional logits; the expected level is its sum over k."""
+    return logsigmoid(logits.float()).cumsum(dim=1).exp()
+
+
+def coral(*, score: Tensor, biases: Tensor, target: Tensor, where: Tensor | None = None) -> Loss:
+    """One score (B,) with K-1 biases: P(Y > k) = S(score + bias_k)."""
+    mask = target >= 0 if where is None else (target >= 0) & where
+    logits = score.float()[:, None] + biases.float()
+    passed = (target[:, None] > torch.arange(biases.shape[0], device=score.device)).float()
+    loss = binary_cross_entropy_with_logits(logits, passed, reduction="none").sum(dim=1)
+    error = (logits.sigmoid().sum(dim=1) - target).abs()
+    return Loss(torch.where(mask, loss, torch.zeros_like(loss)), {"absolute_error": masked_mean(error, mask)})

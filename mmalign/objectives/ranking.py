@@ -1,0 +1,48 @@
+"""Losses that teach a reward model from rankings of N candidates.
+
+Shape legend: `B` prompts, `N` candidates of each.
+
+Sources: Plackett-Luce (Plackett 1975), as a loss ListMLE (Xia et al. 2008); ties after Breslow (1974).
+
+Differences from the papers: candidates of equal rank share one risk set (Breslow), so that their order in
+the list does not matter and equal scores of an all-tied list have no gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmalign.objectives.masks import fill, known, masked_mean
+from mmalign.types import Loss
+
+
+def plackett_luce(*, scores: Tensor, ranks: Tensor, where: Tensor | None = None) -> Loss:
+    """-sum_k [s_k - logsumexp of the candidates ranked k or worse] (B,); smaller rank is better, NaN is not
+    ranked.
+    """
+    mask = known(where, ranks)
+    order, values = fill(ranks.detach(), mask), scores.float()
+    rivals = (order[:, None, :] >= order[:, :, None]) & mask[:, None, :]
+    table = values[:, None, :].expand(rivals.shape).masked_fill(~rivals, -torch.inf)
+    table = torch.where(mask[:, :, None], table, torch.zeros_like(table))  # an unranked row has no rivals
+    terms = torch.where(mask, table.logsumexp(dim=2) - values, torch.zeros_like(values))
+    beaten = (order[:, None, :] > order[:, :, None]) & mask[:, None, :] & mask[:, :, None]
+    right = (values[:, :, None] > values[:, None, :]).float()
+    return Loss(terms.sum(dim=1), {"accuracy": masked_mean(right, beaten)})
+
+
+def choice(*, scores: Tensor, target: Tensor, where: Tensor | None = None) -> Loss:
+    """Cross entropy (B,) of softmax(scores) (B, N) with the share of votes `target` (B, N) each candidate
+    got.
+
+    A row of zero votes is left out; `where` (B, N) leaves out candidates.
+    """
+    mask = torch.ones_like(scores, dtype=torch.bool) if where is None else where
+    votes = fill(target.detach(), mask)
+    total = votes.sum(dim=1, keepdim=True)
+    logits = scores.float().masked_fill(~mask, -1e9)
+    loss = -(votes / total.clamp(min=1e-12) * logits.log_softmax(dim=1)).sum(dim=1)
+    judged = total[:, 0] > 0
+    right = (logits.argmax(dim=1) == votes.argmax(dim=1)).float()
+    return Loss(torch.where(judged, loss, torch.zeros_like(loss)), {"accuracy": masked_mean(right, judged)})

@@ -8,7 +8,7 @@ leaves an entry out. With d = score_a - score_b and S the logistic function:
     rao_kupper     P(a) = S(d - eta), P(tie) = (theta^2 - 1) S(d - eta) S(-d - eta), eta = log theta
                                                             Rao & Kupper 1967; VideoAlign (arXiv 2501.13918), theta 5
     davidson       P(a) : P(b) : P(tie) = e^(d/2) : e^(-d/2) : nu                    Davidson 1970
-    gaussian       scores are normals; d has std sqrt(s_a^2 + s_b^2)                 HPSv3 (2508.03789), EditReward (2509.26346)
+    gaussian       scores are normals, d has std sqrt(s_a^2 + s_b^2); EditReward (2509.26346), HPSv3 (2508.03789)
 
 Differences from the papers: HPSv3 averages the loss over random draws; `hermite` is the same integral
 without noise, `probit` and `mackay` are closed forms of -log E[S]. SoliReward's win-tie loss is rao_kupper

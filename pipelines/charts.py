@@ -103,9 +103,7 @@ def curve(marks: Sequence[Point], *, title: str, tone: str, show: Callable[[floa
     )
     body = (
         _grid(levels, y, show)
-        + "".join(
-            _text(x(tick), HEIGHT - 14, f"{tick:.0f}", "middle") for tick in _whole_ticks(last)
-        )
+        + "".join(_text(x(tick), HEIGHT - 14, f"{tick:.0f}", "middle") for tick in _whole_ticks(last))
         + _text(WIDTH - RIGHT, HEIGHT - 1, "iteration", "end")
         + f'<polygon points="{" ".join(upper + lower)}" fill="var({tone})" opacity=".16"/>'
         + f'<polyline points="{line}" fill="none" stroke="var({tone})" stroke-width="2.4" '
@@ -147,9 +145,7 @@ def whiskers(
     return _svg(f"{title}: {spoken}.", body, height)
 
 
-def histograms(
-    groups: Sequence[tuple[str, str, Sequence[float]]], *, title: str, num_bins: int = 24
-) -> str:
+def histograms(groups: Sequence[tuple[str, str, Sequence[float]]], *, title: str, num_bins: int = 24) -> str:
     """Two or more groups `(label, CSS variable, values)` counted over one axis, one strip each."""
     everything = [v for _, _, values in groups for v in values]
     if not everything:

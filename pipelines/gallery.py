@@ -4,25 +4,24 @@
 
 Shapes: media is (T, C, H, W) or (C, H, W) in [0, 1]; an image has T = 1.
 
+>>> import torch
 >>> Panel("base", torch.zeros(3, 2, 2)).uri[:22]
 'data:image/png;base64,'
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-FRAME_MILLISECONDS = 125
+from mmalign.inline import data_uri, images
+
 PASS, FAIL, INK, MUTED, PAPER = "#1b7f4b", "#b3392f", "#1d2330", "#5d6675", "#fbfaf7"
 
 
@@ -58,26 +57,6 @@ class Row:
         return {(False, True): "fixed", (True, False): "broken", (True, True): "kept"}.get(
             (before, after), "missed"
         )
-
-
-def images(media: Tensor) -> list[Image.Image]:
-    """Every frame of `media` as a PIL image; values outside [0, 1] are clipped."""
-    frames = media.unsqueeze(0) if media.ndim == 3 else media
-    if frames.ndim != 4 or frames.shape[1] != 3:
-        raise ValueError(f"media must be (T, 3, H, W) or (3, H, W), not {tuple(media.shape)}")
-    pixels = (frames.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    return [Image.fromarray(frame) for frame in pixels.permute(0, 2, 3, 1).numpy()]
-
-
-def data_uri(media: Tensor) -> str:
-    """`media` as a PNG inside a URI, so that a page needs no second file."""
-    first, *rest = images(media)
-    buffer = io.BytesIO()
-    if rest:
-        first.save(buffer, "PNG", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0)
-    else:
-        first.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def sheet(rows: Sequence[Row], *, columns: int = 4, height: int = 112) -> Image.Image:

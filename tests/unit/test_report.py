@@ -15,13 +15,17 @@ import pytest
 import torch
 from PIL import Image
 
+from mmalign.inline import data_uri
 from pipelines.charts import Estimate, Point, curve, histograms, ticks, whiskers
-from pipelines.gallery import Panel, Row, data_uri, save_sheet, sheet
+from pipelines.gallery import Panel, Row, save_sheet, sheet
 from pipelines.quickstart_report import Change, Judge, Report, headline, render, story, write
 
 PROMPTS = (
-    "a red circle", "two blue squares", "a picture of a green triangle above a yellow star",
-    "three small purple crosses", "a large orange circle and a small blue square",
+    "a red circle",
+    "two blue squares",
+    "a picture of a green triangle above a yellow star",
+    "three small purple crosses",
+    "a large orange circle and a small blue square",
     "a square left of a circle",
 )
 
@@ -159,7 +163,11 @@ def test_outcome_of_a_row_compares_last_with_first():
         return Row("p", 0, (Panel("a", media, before), Panel("b", media, after))).outcome
 
     assert [row(False, True), row(True, False), row(True, True), row(False, False), row(None, True)] == [
-        "fixed", "broken", "kept", "missed", "unjudged",
+        "fixed",
+        "broken",
+        "kept",
+        "missed",
+        "unjudged",
     ]
 
 

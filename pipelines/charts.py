@@ -16,22 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from mmalign.stats.intervals import Interval
+
 WIDTH, HEIGHT = 400, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95% interval and the number of independent observations behind it."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    def as_dict(self) -> dict[str, float | int]:
-        """The record as `metrics.json` holds it."""
-        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,7 @@ class Point:
     """One evaluation during training."""
 
     iteration: int
-    estimate: Estimate
+    estimate: Interval
 
 
 def percent(value: float) -> str:
@@ -113,7 +101,7 @@ def curve(marks: Sequence[Point], *, title: str, tone: str, show: Callable[[floa
 
 
 def whiskers(
-    rows: Sequence[tuple[str, Estimate]], *, title: str, tone: str, show: Callable[[float], str]
+    rows: Sequence[tuple[str, Interval]], *, title: str, tone: str, show: Callable[[float], str]
 ) -> str:
     """One line a row: a dot at the mean and a bar over the 95% interval, all over one axis."""
     if not rows:

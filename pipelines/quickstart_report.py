@@ -17,7 +17,8 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from pipelines.charts import Estimate, Point, curve, decimal, histograms, percent, points, signed, whiskers
+from mmalign.stats.intervals import Interval
+from pipelines.charts import Interval, Point, curve, decimal, histograms, percent, points, signed, whiskers
 from pipelines.gallery import Panel, Row
 
 OUTCOMES = {
@@ -32,9 +33,9 @@ OUTCOMES = {
 class Change:
     """One measure before and after on the same prompts and seeds; `difference` is the paired one."""
 
-    base: Estimate
-    aligned: Estimate
-    difference: Estimate
+    base: Interval
+    aligned: Interval
+    difference: Interval
 
     @property
     def verdict(self) -> str:
@@ -153,7 +154,7 @@ def write(report: Report, path: Path) -> Path:
 
 
 def _charts(report: Report) -> dict[str, str]:
-    def both(change: Change) -> Sequence[tuple[str, Estimate]]:
+    def both(change: Change) -> Sequence[tuple[str, Interval]]:
         return [("base", change.base), ("aligned", change.aligned)]
 
     charts = {

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from mmalign.inline import data_uri
-from pipelines.charts import Estimate, Point, curve, histograms, ticks, whiskers
+from mmalign.stats.intervals import Interval
+from pipelines.charts import Point, curve, histograms, ticks, whiskers
 from pipelines.gallery import Panel, Row, save_sheet, sheet
 from pipelines.quickstart_report import Change, Judge, Report, headline, render, story, write
 
@@ -40,8 +41,8 @@ def picture(seed: int, size: int = 32) -> torch.Tensor:
     return media
 
 
-def estimate(mean: float, half: float = 0.04, n: int = 200) -> Estimate:
-    return Estimate(mean, mean - half, mean + half, n)
+def estimate(mean: float, half: float = 0.04, n: int = 200) -> Interval:
+    return Interval(mean, mean - half, mean + half, n)
 
 
 def change(base: float, aligned: float, half: float = 0.04) -> Change:

@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from mmalign.stats.intervals import Interval
-from pipelines.charts import Interval, Point, curve, decimal, histograms, percent, points, signed, whiskers
+from pipelines.charts import Point, curve, decimal, histograms, percent, points, signed, whiskers
 from pipelines.gallery import Panel, Row
 
 OUTCOMES = {

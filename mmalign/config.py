@@ -86,9 +86,9 @@ class Rwr(MethodOptions):
 
     name: Literal["rwr"]
     levels: Levels = Levels()
-    weighting: Literal["softmax", "zscore", "exp"] = "softmax"
+    weighting: Literal["softmax", "exp", "raw"] = "softmax"
     temperature: PositiveFloat = 0.3
-    max_weight: PositiveFloat = 5.0
+    max_weight: Annotated[float, Field(gt=1.0)] = 5.0
 
 
 class Dpo(MethodOptions):
@@ -97,8 +97,10 @@ class Dpo(MethodOptions):
     name: Literal["dpo"]
     levels: Levels = Levels()
     beta: PositiveFloat = 500.0
-    variant: Literal["sigmoid", "ipo", "hinge", "cdpo", "robust", "simpo"] = "sigmoid"
+    variant: Literal["sigmoid", "robust", "ipo", "hinge", "simpo"] = "sigmoid"
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    gamma: NonNegativeFloat = 0.0
+    penalty: NonNegativeFloat = 0.0
     anchor: NonNegativeFloat = 0.0
     update_reference_every: PositiveInt | None = None
 
@@ -119,6 +121,7 @@ class Grpo(MethodOptions):
     advantages: Literal["group", "global", "none"] = "group"
     advantage_clip: PositiveFloat = 5.0
     kl: NonNegativeFloat = 0.0
+    kl_form: Literal["exact", "flow_grpo"] = "exact"
 
 
 class Decay(Section):
@@ -138,6 +141,7 @@ class Nft(MethodOptions):
     name: Literal["nft"]
     levels: Levels = Levels(density="schedule")
     beta: PositiveFloat = 1.0
+    scale: PositiveFloat = 5.0
     kl: NonNegativeFloat = 1e-4
     advantages: Literal["group", "global", "none"] = "global"
     advantage_clip: PositiveFloat = 5.0
@@ -234,7 +238,7 @@ class Recipe(Section):
     model: Model
     data: Data = Data()
     rewards: tuple[Reward, ...] = ()
-    combine: Literal["sum", "zscore"] = "sum"
+    combine: Literal["sum", "zscore", "gdpo"] = "sum"
     method: Method
     rollout: Rollout = Rollout()
     optimizer: Optimizer = Optimizer()
@@ -256,6 +260,12 @@ class Recipe(Section):
         method, rollout, data = self.method, self.rollout, self.data
         if method.name == "grpo" and rollout.sde is None:
             raise ValueError("grpo needs a stochastic sampler: set rollout.sde={kind: flow, noise: 0.7}")
+        if method.name == "grpo" and method.guidance != rollout.guidance:
+            raise ValueError("grpo trains what it sampled: method.guidance must equal rollout.guidance")
+        if method.name == "grpo" and method.variant == "guard" and rollout.sde and rollout.sde.kind == "cps":
+            raise ValueError("the guard variant needs a Gaussian log-probability: use another rollout.sde than cps")
+        if method.negative and self.evaluation.every is not None and self.evaluation.guidance <= 1:
+            raise ValueError("a negative model acts through guidance: set evaluation.guidance above 1")
         if method.name != "grpo" and rollout.window is not None:
             raise ValueError(f"rollout.window is only used by grpo, not by {method.name}")
         if rollout.window is not None and rollout.window.range[1] > rollout.num_steps:

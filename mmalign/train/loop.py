@@ -167,8 +167,8 @@ class Trainer:
         for update in self.task.updates(index):
             rows.append(self._update(update))
         row = {key: _mean([r[key] for r in rows if key in r]) for key in dict.fromkeys(k for r in rows for k in r)}
-        first = {f"first_update/{key}": value for key, value in (rows[0] if rows else {}).items() if "ratio" in key}
-        row |= first
+        if rows and "ratio_deviation_max" in rows[0]:
+            row["first_ratio_deviation"] = rows[0]["ratio_deviation_max"]  # before anything was updated: exactly 0
         row |= dict(self.task.finish(index, self.counters.updates))
         row["updates"] = float(self.counters.updates)
         row["skipped_updates"] = float(self.counters.skipped)

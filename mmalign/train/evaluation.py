@@ -1,0 +1,109 @@
+"""The recurring examination of a policy: fixed held-out prompts x fixed seeds, deterministic sampler.
+
+The optimised reward (`proxy`) and rewards that are never optimised are measured on the same pictures, so
+over-optimisation shows. Work is dealt out to the processes sample by sample and gathered again.
+
+Shape legend: `B` micro-batch, `N` evaluated samples, `R` rewards, `T` frames, `C H W` pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmalign.config import Recipe
+from mmalign.data.prompts import Prompt
+from mmalign.policies.base import Policy
+from mmalign.rollout import rollout
+from mmalign.seeds import generators
+from mmalign.train.distributed import Processes
+from mmalign.train.experience import RewardFunction, as_samples, encode, judge
+from mmalign.train.loop import Report
+
+PROXY = "reward"
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """What is measured on what. `heldout` rewards are named and never optimised."""
+
+    policy: Policy
+    recipe: Recipe
+    prompts: Sequence[Prompt]
+    processes: Processes
+    proxy: RewardFunction | None = None
+    heldout: Mapping[str, RewardFunction] = field(default_factory=dict)
+
+    def run(self, weights: str) -> Report:
+        """Means with standard errors of every reward, and a grid: a row a prompt, a column a seed."""
+        settings = self.recipe.evaluation
+        num = len(self.prompts) * settings.seeds_per_prompt
+        if num < self.processes.num:
+            raise ValueError(f"{num} evaluated samples cannot keep {self.processes.num} processes busy: ask for more")
+        mine = list(range(num))[self.processes.rank :: self.processes.num]
+        size = settings.batch_size
+        tables, pictures = [], []
+        for start in range(0, len(mine), size):
+            index = mine[start : start + size]
+            scores, media = self._batch(index, weights)
+            tables.append(scores)
+            pictures.append(media[:, 0].cpu())
+        back = self.processes.gather(torch.tensor(mine)).argsort()
+        table = self.processes.gather(torch.cat(tables))[back]
+        picture = self.processes.gather(torch.cat(pictures))[back]
+        rows, columns = settings.grid
+        columns = min(columns, num)
+        return Report(dict(_describe(list(self._rewards()), table)), picture[: rows * columns], columns)
+
+    def _rewards(self) -> dict[str, RewardFunction]:
+        proxy = {} if self.proxy is None else {PROXY: self.proxy}
+        return {**proxy, **self.heldout}
+
+    @torch.no_grad()
+    def _batch(self, index: Sequence[int], weights: str) -> tuple[Tensor, Tensor]:
+        """Rewards (B, R) and media (B, T, C, H, W) of the samples numbered `index`."""
+        recipe, settings = self.recipe, self.recipe.evaluation
+        prompts = [self.prompts[i // settings.seeds_per_prompt] for i in index]
+        seeds = [i % settings.seeds_per_prompt for i in index]
+        conditions = encode(self.policy, prompts, recipe.model, guidance=settings.guidance)
+        streams = [
+            generators("evaluation", prompt.text, index=[seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        latents = self.policy.initial_latents(
+            len(index), generators=streams, size=recipe.model.size, num_frames=recipe.model.num_frames
+        )
+        trained, negative = ("reference", weights) if recipe.method.negative else (weights, None)
+        with self.policy.weights.using(trained):
+            made = rollout(
+                self.policy,
+                conditions,
+                latents,
+                num_steps=settings.num_steps,
+                guidance=settings.guidance,
+                negative=negative,
+                record=False,
+            )
+        names = [f"{i // settings.seeds_per_prompt}-{seed}" for i, seed in zip(index, seeds, strict=True)]
+        samples, media = as_samples(self.policy, made.clean, prompts, names)
+        columns = [judge(reward, samples).overall.cpu() for reward in self._rewards().values()]
+        table = torch.stack(columns, dim=1) if columns else torch.zeros(len(index), 0)
+        return table, media
+
+
+def _describe(names: list[str], table: Tensor) -> list[tuple[str, float]]:
+    """Mean and standard error of each column over what could be judged, and how much could not."""
+    rows: list[tuple[str, float]] = []
+    for position, name in enumerate(names):
+        column = table[:, position]
+        known = column[torch.isfinite(column)].double()
+        count = len(known)
+        error = float(known.std(unbiased=True)) / math.sqrt(count) if count > 1 else float("nan")
+        rows.append((name, float(known.mean()) if count else float("nan")))
+        rows.append((f"{name}_error", error))
+        if count < len(column):
+            rows.append((f"{name}_not_judged", float(len(column) - count)))
+    return rows

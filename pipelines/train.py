@@ -1,0 +1,171 @@
+"""The verb `finetune`: a recipe becomes a policy, rewards, a task and a run of the one training loop.
+
+Output folder: `config.yaml` (resolved), `metrics.jsonl`, `samples/`, `checkpoints/`, and the result:
+`lora/pytorch_lora_weights.safetensors` (or `model/` for full weights) with `result.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+import rewardmodels
+from mmalign.config import Recipe, Reward, load_recipe, to_yaml
+from mmalign.data.prompts import prompt_source
+from mmalign.policies.base import Policy
+from mmalign.policies.registry import load as load_policy
+from mmalign.seeds import seed_of
+from mmalign.train.alignment import Alignment
+from mmalign.train.distributed import Processes
+from mmalign.train.evaluation import Examination
+from mmalign.train.experience import RewardFunction
+from mmalign.train.loop import Counters, Run, Trainer
+from mmalign.train.stored import Stored, read_pairs, read_samples
+from mmalign.train.trackers import check_available
+from mmalign.types import RewardModel, Sample, Scores
+
+Say = Callable[[str], None]
+Watch = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """Several rewards as one: a column each, overall their weighted sum; a sample must be judged by all."""
+
+    rewards: Sequence[tuple[str, float, RewardModel]]
+
+    def __call__(self, samples: Sequence[Sample]) -> Scores:
+        parts = [(weight, model(samples=samples)) for _, weight, model in self.rewards]
+        values = torch.stack([part.overall.cpu() for _, part in parts], dim=1)
+        valid = torch.stack([part.valid.cpu() for _, part in parts]).all(dim=0)
+        overall = sum((weight * part.overall.cpu() for weight, part in parts), torch.zeros(len(samples)))
+        reasons = tuple(
+            next((part.reasons[i] for _, part in parts if part.reasons[i] is not None), None)
+            for i in range(len(samples))
+        )
+        return Scores(values, self.names, overall, valid, reasons)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _, _ in self.rewards)
+
+
+def load_rewards(rewards: Sequence[Reward]) -> WeightedSum:
+    """The rewards of a recipe, loaded; names are made different where one is used twice."""
+    loaded: list[tuple[str, float, RewardModel]] = []
+    for reward in rewards:
+        taken = {name for name, _, _ in loaded}
+        name = reward.name if reward.name not in taken else f"{reward.name}-{len(loaded)}"
+        loaded.append((name, reward.weight, rewardmodels.load(reward.name, **reward.options)))
+    return WeightedSum(tuple(loaded))
+
+
+def model_path(name: str) -> str:
+    """A bundled model's folder for `shapes-flow` and `shapes-epsilon`, otherwise the path or hub id itself."""
+    if name.startswith("shapes-"):
+        from mmalign.shapes import bundled_path
+
+        return str(bundled_path(name.removeprefix("shapes-")))
+    return name
+
+
+def build_policy(recipe: Recipe, *, device: torch.device | str) -> Policy:
+    """The generator of a recipe with its trainable weights."""
+    model = recipe.model
+    return load_policy(
+        model_path(model.path),
+        family=None if model.family == "auto" else model.family,
+        dtype=model.dtype,
+        device=device,
+        weights=model.weights,
+        rank=model.lora.rank,
+        alpha=model.lora.alpha,
+        targets=model.lora.targets,
+        attention=model.attention,
+        size=model.size,
+        num_frames=model.num_frames,
+        seed=seed_of(recipe.seed, "lora") % 2**32,
+    )
+
+
+def build_task(recipe: Recipe, policy: Policy, processes: Processes, *, say: Say) -> Alignment:
+    """Rewards, prompts or stored data, and the examination, put together."""
+    reward: RewardFunction | None = load_rewards(recipe.rewards) if recipe.rewards else None
+    examination = None
+    if recipe.evaluation.every is not None and recipe.data.heldout is not None:
+        heldout = load_rewards(recipe.evaluation.rewards)
+        asked = prompt_source(recipe.data.heldout).draw(recipe.evaluation.num_prompts, seed=0, iteration=0)
+        examination = Examination(
+            policy,
+            recipe,
+            asked,
+            processes,
+            proxy=reward,
+            heldout={name: WeightedSum(((name, 1.0, model),)) for name, _, model in heldout.rewards},
+        )
+    if recipe.offline:
+        stored = stored_data(recipe, policy, say=say)
+        return Alignment(policy, recipe, processes=processes, stored=stored, examination=examination)
+    source = prompt_source(recipe.data.prompts)
+    return Alignment(
+        policy, recipe, processes=processes, prompts=source, reward=reward, examination=examination
+    )
+
+
+def stored_data(recipe: Recipe, policy: Policy, *, say: Say) -> Stored:
+    """The rows of `data.pairs` or `data.samples`."""
+    if recipe.data.pairs is not None:
+        rows, left_out = read_pairs(recipe.data.pairs)
+        say(f"{len(rows)} decided pairs, {left_out} ties and undecided ones left out")
+    else:
+        assert recipe.data.samples is not None
+        rows = read_samples(recipe.data.samples, recipe)
+        say(f"{len(rows)} stored samples")
+    return Stored(rows, policy, recipe)
+
+
+def finetune(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = None) -> Counters:
+    """Run a recipe to its end (or on from its newest checkpoint)."""
+    check_available(recipe.trackers)
+    folder = Path(recipe.output)
+    accelerator = Accelerator(log_with=list(recipe.trackers) or None, project_dir=str(folder))
+    processes = Processes(accelerator)
+    tell = say if say is not None else print
+    speak: Say = tell if processes.is_main else (lambda _: None)
+    policy = build_policy(recipe, device=processes.device)
+    task = build_task(recipe, policy, processes, say=speak)
+    num_trained = sum(parameter.numel() for parameter in task.parameters())
+    speak(
+        f"{recipe.method.name} on {recipe.model.path}: {num_trained:,} trained parameters ({recipe.model.weights}), "
+        f"{processes.num} processes on {processes.device}, attention {recipe.model.attention}"
+    )
+    speak(task.plan.describe())
+    if processes.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+    budget = recipe.budget
+    run = Run(
+        folder=folder,
+        iterations=budget.iterations,
+        num_updates=budget.iterations * budget.updates_per_iteration * budget.passes,
+        optimizer=recipe.optimizer,
+        checkpoint=recipe.checkpoint,
+        evaluate_every=recipe.evaluation.every,
+        recipe=recipe.model_dump(mode="json"),
+        trackers=recipe.trackers,
+        watch=watch,
+        title=recipe.method.name,
+    )
+    counters = Trainer(task, run, processes).train()
+    speak(f"done: {counters.iteration} iterations, {counters.updates} updates in {counters.seconds:.0f} s; {folder}")
+    return counters
+
+
+def run(config: str | Path, overrides: Sequence[str] = (), **options: Any) -> Counters:
+    """The recipe in a file or shipped under a name, with overrides, run to its end."""
+    return finetune(load_recipe(config, overrides), **options)

@@ -28,7 +28,9 @@ def check_targets(network: nn.Module, targets: Sequence[str]) -> None:
     names = [name for name, _ in network.named_modules()]
     idle = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names)]
     if idle or not targets:
-        ends = sorted({name.rpartition(".")[2] for name, module in network.named_modules() if is_linear(module)})
+        ends = sorted(
+            {name.rpartition(".")[2] for name, module in network.named_modules() if is_linear(module)}
+        )
         raise ValueError(
             f"LoRA targets that match no module of {type(network).__name__}: {', '.join(idle) or '(none given)'}; "
             f"its linear layers end in {', '.join(ends)}"

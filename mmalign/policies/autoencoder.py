@@ -35,7 +35,9 @@ def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor] | None:
     if mean is None or std is None:
         return None
     shape = (1, -1, *([1] * (like.ndim - 2)))
-    made = [torch.tensor(numbers, device=like.device, dtype=like.dtype).view(shape) for numbers in (mean, std)]
+    made = [
+        torch.tensor(numbers, device=like.device, dtype=like.dtype).view(shape) for numbers in (mean, std)
+    ]
     return made[0], made[1]
 
 

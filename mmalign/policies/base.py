@@ -146,6 +146,8 @@ class Family(Protocol):
         """Inputs (B, ...) beside the text; `source` holds encoded source media."""
         ...
 
-    def forward(self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]
+    ) -> Tensor:
         """Call the network on (B, ...) latents at times (B,) in the scheduler's units."""
         ...

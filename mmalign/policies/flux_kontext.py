@@ -59,7 +59,8 @@ class FluxKontext:
 
     def latent_shape(self, pipeline: Any, size: Size, num_frames: int) -> tuple[int, ...]:
         multiple = 2 * pipeline.vae_scale_factor
-        return pipeline.transformer.config.in_channels // 4, 2 * (size[0] // multiple), 2 * (size[1] // multiple)
+        channels = pipeline.transformer.config.in_channels // 4
+        return channels, 2 * (size[0] // multiple), 2 * (size[1] // multiple)
 
     def num_tokens(self, pipeline: Any, latents: Tensor) -> int:
         return (latents.shape[-2] // 2) * (latents.shape[-1] // 2)
@@ -85,7 +86,9 @@ class FluxKontext:
             tensors["embedded_guidance"] = torch.full((num,), self.embedded_guidance)
         return tensors
 
-    def forward(self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]
+    ) -> Tensor:
         height, width = noisy.shape[-2:]
         tokens, source = pack(noisy), inputs.get("source")
         ids = position_ids(0, height // 2, width // 2, noisy.device, noisy.dtype)

@@ -60,7 +60,9 @@ def read_lora(folder: str | Path, component: str) -> LoraFile:
     strange = [key for key in tensors if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
     if not tensors or strange:
         found = f"{strange[0]} in it" if strange else f"nothing for the {component}"
-        raise ValueError(f"{path} is not a LoRA in the layout of diffusers and peft ({found}): convert it first")
+        raise ValueError(
+            f"{path} is not a LoRA in the layout of diffusers and peft ({found}): convert it first"
+        )
     if metadata.get(f"{prefix}rank_pattern") or metadata.get(f"{prefix}alpha_pattern"):
         raise ValueError(f"{path} has ranks that differ by module, which is not supported here")
     rank = next(int(value.shape[0]) for key, value in tensors.items() if not is_up(key))

@@ -63,11 +63,15 @@ class PipelinePolicy:
         pairs = list(zip(prompts, negative_prompts or [""] * len(prompts), strict=True))
         unique = list(dict.fromkeys(pairs))
         negatives = None if negative_prompts is None else [negative for _, negative in unique]
-        text = self.family.encode_text(self.pipeline, [prompt for prompt, _ in unique], negatives, guided=guided)
+        text = self.family.encode_text(
+            self.pipeline, [prompt for prompt, _ in unique], negatives, guided=guided
+        )
         encoded = Conditions(text[0], text[1] if guided else None)
         if len(unique) < len(pairs):
             encoded = encoded.select([unique.index(pair) for pair in pairs])
-        source = None if sources is None else self.encode_media(sources if sources.ndim == 5 else sources[:, None])
+        source = None
+        if sources is not None:
+            source = self.encode_media(sources if sources.ndim == 5 else sources[:, None])
         context = self.family.context(self.pipeline, len(pairs), size or self.size, source)
         return Conditions({**encoded.tensors, **context}, encoded.negative).to(self.device, self.dtype)
 
@@ -77,7 +81,9 @@ class PipelinePolicy:
         if isinstance(prompts, str) or not prompts:
             raise ValueError("prompts must be a list of at least one text")
         if negative_prompts is not None and len(negative_prompts) != len(prompts):
-            raise ValueError(f"{len(negative_prompts)} negative prompts for {len(prompts)} prompts: give one each")
+            raise ValueError(
+                f"{len(negative_prompts)} negative prompts for {len(prompts)} prompts: give one each"
+            )
         if sources is not None and self.modality != "edit":
             raise ValueError(f"{self.family.pipeline_class} takes no source media: leave sources out")
         if sources is not None and sources.shape[0] != len(prompts):
@@ -88,7 +94,7 @@ class PipelinePolicy:
     ) -> Tensor:
         shape = self.family.latent_shape(self.pipeline, size or self.size, num_frames or self.num_frames)
         dtype = self.family.noise_dtype or self.dtype
-        given: Any = generators if generators is None or isinstance(generators, torch.Generator) else list(generators)
+        given: Any = list(generators) if isinstance(generators, Sequence) else generators
         if isinstance(given, list) and len(given) != num:
             raise ValueError(f"{len(given)} generators for {num} samples: give one each, or a single one")
         return randn_tensor((num, *shape), generator=given, device=self.device, dtype=dtype).float()
@@ -110,7 +116,9 @@ class PipelinePolicy:
         if conditions.negative is None:
             raise ValueError(f"guidance {guidance} needs a negative side: encode(..., guidance={guidance})")
         negative = conditions.negative
-        inputs = {key: torch.cat([negative.get(key, value), value]) for key, value in conditions.tensors.items()}
+        inputs = {
+            key: torch.cat([negative.get(key, value), value]) for key, value in conditions.tensors.items()
+        }
         both = self.family.forward(called, torch.cat([noisy, noisy]), torch.cat([time, time]), inputs)
         without, given = both.float().chunk(2)
         return without + guidance * (given - without)

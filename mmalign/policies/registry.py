@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from mmalign.attention import set_attention
 from mmalign.policies.adapters import LoraWeights
 from mmalign.policies.base import Family, Size
 from mmalign.policies.flux_kontext import FluxKontext
@@ -47,6 +49,7 @@ def from_pipeline(
     targets: Sequence[str] | None = None,
     adapter: str | Path | None = None,
     reference: bool = True,
+    attention: str = "sdpa",
     size: Size | None = None,
     num_frames: int | None = None,
     seed: int = 0,
@@ -61,12 +64,15 @@ def from_pipeline(
         family = type(pipeline).__name__
     chosen = family_named(family) if isinstance(family, str) else family
     if type(pipeline).__name__ != chosen.pipeline_class:
-        raise ValueError(f"family {chosen.name} needs a {chosen.pipeline_class}, not a {type(pipeline).__name__}")
+        raise ValueError(
+            f"family {chosen.name} needs a {chosen.pipeline_class}, not a {type(pipeline).__name__}"
+        )
     chosen.check(pipeline)
     for module in pipeline.components.values():
         if isinstance(module, torch.nn.Module):
             module.requires_grad_(False).eval()
     network = getattr(pipeline, chosen.component)
+    set_attention(network, attention)
     made: Weights
     if weights == "full":
         made = FullWeights(network, component=chosen.component, reference=reference)
@@ -118,7 +124,8 @@ def load(
     """A policy from a diffusers folder or hub id; `options` are those of `from_pipeline`."""
     import diffusers
 
-    known = pipeline_class_of(path)
+    config = pipeline_config(path)
+    known = str(config["_class_name"])
     wanted = known if family is None or family == "auto" else family
     chosen = family_named(wanted) if isinstance(wanted, str) else wanted
     if chosen.pipeline_class != known:
@@ -126,8 +133,13 @@ def load(
     precision = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(precision, torch.dtype):
         raise ValueError(f"dtype must be float32, float16 or bfloat16, not {dtype!r}")
-    pipeline = getattr(diffusers, chosen.pipeline_class).from_pretrained(
-        str(path), torch_dtype=precision, use_safetensors=True, **chosen.load_options
+    pipeline_class = getattr(diffusers, chosen.pipeline_class)
+    needed = [p.name for p in signature(pipeline_class.__init__).parameters.values() if p.default is p.empty]
+    absent = {  # saved without it, as SD3 without its T5: diffusers wants to be told so
+        name: None for name in needed if name != "self" and (config.get(name) or [None])[0] is None
+    }
+    pipeline = pipeline_class.from_pretrained(
+        str(path), torch_dtype=precision, use_safetensors=True, **{**absent, **chosen.load_options}
     )
     if precision == torch.float16 and pipeline.vae.config.get("force_upcast", False):
         pipeline.vae.float()  # this autoencoder overflows in float16
@@ -135,20 +147,22 @@ def load(
     return from_pipeline(pipeline.to(device), family=chosen, **options)
 
 
-def pipeline_class_of(path: str | Path) -> str:
-    """The pipeline class that a folder's or hub repository's model_index.json names."""
+def pipeline_config(path: str | Path) -> dict[str, Any]:
+    """The model_index.json of a folder or hub repository."""
     from diffusers import DiffusionPipeline
 
     index = Path(path) / "model_index.json"
     if index.is_file():
-        config = json.loads(index.read_text())
-    elif Path(path).exists():
-        raise ValueError(f"{path} is not a pipeline: it has no model_index.json; give the folder that holds one")
-    elif str(path).count("/") != 1 or str(path).startswith((".", "/", "~")):
-        raise ValueError(f"no such folder: {path}; give a diffusers pipeline folder or a hub id such as owner/name")
-    else:
-        try:
-            config = DiffusionPipeline.load_config(str(path))
-        except OSError as error:
-            raise ValueError(f"{path} is neither a folder here nor a pipeline on the hub: {error}") from error
-    return str(config["_class_name"])
+        return dict(json.loads(index.read_text()))
+    if Path(path).exists():
+        raise ValueError(
+            f"{path} is not a pipeline: it has no model_index.json; give the folder that holds one"
+        )
+    if str(path).count("/") != 1 or str(path).startswith((".", "/", "~")):
+        raise ValueError(
+            f"no such folder: {path}; give a diffusers pipeline folder or a hub id such as owner/name"
+        )
+    try:
+        return dict(DiffusionPipeline.load_config(str(path)))
+    except OSError as error:
+        raise ValueError(f"{path} is neither a folder here nor a pipeline on the hub: {error}") from error

@@ -56,8 +56,11 @@ class StableDiffusion:
     def context(self, pipeline: Any, num: int, size: Size, source: Tensor | None) -> Tensors:
         return {}
 
-    def forward(self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        prediction: Tensor = network(noisy, time, encoder_hidden_states=inputs["prompt"], return_dict=False)[0]
+    def forward(
+        self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]
+    ) -> Tensor:
+        prompt = inputs["prompt"]
+        prediction: Tensor = network(noisy, time, encoder_hidden_states=prompt, return_dict=False)[0]
         return prediction
 
 
@@ -65,9 +68,13 @@ def check_unet(pipeline: Any) -> None:
     """Refuse UNets with inputs beyond text-to-image."""
     config = pipeline.unet.config
     if config.time_cond_proj_dim is not None:
-        raise ValueError("guidance-distilled UNets (LCM, time_cond_proj_dim) are not supported: use the base model")
+        raise ValueError(
+            "guidance-distilled UNets (LCM, time_cond_proj_dim) are not supported: use the base model"
+        )
     if config.in_channels != pipeline.vae.config.latent_channels:
-        raise ValueError("inpainting UNets, whose input has further channels, are not supported: use the base model")
+        raise ValueError(
+            "inpainting UNets, whose input has further channels, are not supported: use the base model"
+        )
 
 
 def unet_size(pipeline: Any) -> Size:

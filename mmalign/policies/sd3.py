@@ -85,7 +85,9 @@ class StableDiffusion3:
     def context(self, pipeline: Any, num: int, size: Size, source: Tensor | None) -> Tensors:
         return {}
 
-    def forward(self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]
+    ) -> Tensor:
         prediction: Tensor = network(
             hidden_states=noisy,
             timestep=time,

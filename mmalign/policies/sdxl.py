@@ -56,7 +56,9 @@ class StableDiffusionXL:
     def context(self, pipeline: Any, num: int, size: Size, source: Tensor | None) -> Tensors:
         return {"time_ids": torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32).repeat(num, 1)}
 
-    def forward(self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]
+    ) -> Tensor:
         prediction: Tensor = network(
             noisy,
             time,

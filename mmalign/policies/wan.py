@@ -58,7 +58,9 @@ class Wan:
         every, factor = pipeline.vae_scale_factor_temporal, pipeline.vae_scale_factor_spatial
         if (num_frames - 1) % every:
             nearest = (num_frames - 1) // every * every + 1
-            raise ValueError(f"num_frames must be a multiple of {every} plus 1: use {nearest}, not {num_frames}")
+            raise ValueError(
+                f"num_frames must be a multiple of {every} plus 1: use {nearest}, not {num_frames}"
+            )
         channels = pipeline.transformer.config.in_channels
         return channels, (num_frames - 1) // every + 1, size[0] // factor, size[1] // factor
 
@@ -78,7 +80,9 @@ class Wan:
     def context(self, pipeline: Any, num: int, size: Size, source: Tensor | None) -> Tensors:
         return {}
 
-    def forward(self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, network: nn.Module, noisy: Tensor, time: Tensor, inputs: Mapping[str, Tensor]
+    ) -> Tensor:
         prediction: Tensor = network(
             hidden_states=noisy, timestep=time, encoder_hidden_states=inputs["prompt"], return_dict=False
         )[0]

@@ -84,7 +84,9 @@ class Weights(Protocol):
 class Copies:
     """Parameters by name, with further named sets of values for them; `fixed` sets are never written or saved."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], fixed: Mapping[str, Values] | None = None) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], fixed: Mapping[str, Values] | None = None
+    ) -> None:
         self.parameters = dict(parameters)
         self.fixed = dict(fixed or {})
         self.stored: dict[str, Values] = {}
@@ -101,24 +103,32 @@ class Copies:
         found = self.fixed.get(name, self.stored.get(name))
         if found is None:
             known = ", ".join(self.names)
-            raise ValueError(f"no weights called {name!r}, only {known}: add({name!r}) makes a copy of the policy")
+            raise ValueError(
+                f"no weights called {name!r}, only {known}: add({name!r}) makes a copy of the policy"
+            )
         return found
 
     def add(self, name: str, values: Mapping[str, Tensor]) -> None:
         """Store a copy of `values` under a new name."""
         if name in (POLICY, REFERENCE) or name in self.stored:
-            raise ValueError(f"weights called {name!r} exist already: choose another name or copy(src, {name!r})")
+            raise ValueError(
+                f"weights called {name!r} exist already: choose another name or copy(src, {name!r})"
+            )
         self.stored[name] = {key: value.detach().clone() for key, value in values.items()}
 
     @torch.no_grad()
     def blend(self, dst: str, source: Mapping[str, Tensor], decay: float) -> None:
         """dst <- decay * dst + (1 - decay) * source; an exact copy for decay 0."""
         if dst == REFERENCE:
-            raise ValueError("the reference never changes: add(name, copy_of='reference') gives a copy that may")
+            raise ValueError(
+                "the reference never changes: add(name, copy_of='reference') gives a copy that may"
+            )
         for key, value in self.values(dst).items():
             other = source[key].to(value.device)
             if value.shape != other.shape:
-                raise ValueError(f"weights {dst!r} and their source differ in shape at {key}: add a new copy instead")
+                raise ValueError(
+                    f"weights {dst!r} and their source differ in shape at {key}: add a new copy instead"
+                )
             if decay == 0.0:
                 value.copy_(other)
             else:
@@ -170,7 +180,9 @@ class Copies:
         policy = found.pop(POLICY, {})
         for key, value in mine.items():
             value.copy_(policy[key])
-        self.stored = {name: {k: v.to(mine[k]).clone() for k, v in values.items()} for name, values in found.items()}
+        self.stored = {
+            name: {k: v.to(mine[k]).clone() for k, v in values.items()} for name, values in found.items()
+        }
 
 
 class FullWeights:
@@ -213,7 +225,9 @@ class FullWeights:
         for module, (down, up) in file.pairs().items():
             key = f"{module}.weight"
             if key not in values:
-                raise ValueError(f"the LoRA in {file.path} targets {module}, which this network lacks: other base?")
+                raise ValueError(
+                    f"the LoRA in {file.path} targets {module}, which this network lacks: other base?"
+                )
             offset = file.scaling * up.float().flatten(1) @ down.float().flatten(1)
             values[key] = values[key] + offset.view_as(values[key]).to(values[key])
         return values
@@ -238,7 +252,9 @@ class FullWeights:
         self.copies.load_state_dict(state)
 
     def save_lora(self, folder: str | Path, name: str = POLICY) -> None:
-        raise ValueError("this policy trains all its weights and has no LoRA: use save_full, or model.weights=lora")
+        raise ValueError(
+            "this policy trains all its weights and has no LoRA: use save_full, or model.weights=lora"
+        )
 
     def save_full(self, folder: str | Path, name: str = POLICY) -> None:
         with self.using(name):

@@ -108,7 +108,9 @@ def rollout(
         states.append(noisy)
     if groups is None:
         groups = torch.arange(latents.shape[0])
-    return _trajectory(states if record else [noisy], levels, steps if record else [], made, conditions, groups)
+    return _trajectory(
+        states if record else [noisy], levels, steps if record else [], made, conditions, groups
+    )
 
 
 def _trajectory(
@@ -121,11 +123,14 @@ def _trajectory(
 ) -> Trajectory:
     device, num = states[-1].device, states[-1].shape[0]
     kept = made if steps else []
+    log_probs = torch.zeros(num, 0, device=device)
+    if kept:
+        log_probs = torch.stack([move.log_prob for move in kept], dim=1)
     return Trajectory(
         latents=torch.stack(states, dim=1),
         levels=levels,
         steps=torch.tensor(steps, dtype=torch.long),
-        log_probs=torch.stack([move.log_prob for move in kept], dim=1) if kept else torch.zeros(num, 0, device=device),
+        log_probs=log_probs,
         means=torch.stack([move.mean for move in kept], dim=1) if kept else None,
         stds=torch.stack([move.std for move in kept]) if kept else torch.zeros(0, device=device),
         conditions=conditions,

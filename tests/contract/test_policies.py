@@ -27,7 +27,7 @@ from mmalign.rollout import replay, rollout
 from mmalign.types import Conditions
 from tests.contract import tiny_pipelines as tiny
 
-PROMPTS = ["a red circle", "a blue square left of a big green circle"]
+PROMPTS = ["a red circle", "a blue cup"]
 STEPS = 3
 TOLERANCE = 1e-5
 SOURCES = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(9))
@@ -52,7 +52,9 @@ def bundled(name: str) -> Callable[[], Any]:
     def build() -> Any:
         from diffusers import DiffusionPipeline
 
-        return DiffusionPipeline.from_pretrained(str(mmalign.shapes.bundled_path(name)), use_safetensors=True)
+        without_t5 = {"text_encoder_3": None, "tokenizer_3": None} if name == "flow" else {}
+        folder = str(mmalign.shapes.bundled_path(name))
+        return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **without_t5)
 
     return build
 
@@ -89,11 +91,23 @@ def case(request: pytest.FixtureRequest) -> Case:
     return request.param
 
 
-def make(case: Case, **options: Any) -> PipelinePolicy:
+def fresh(case: Case) -> Any:
+    """A stock pipeline, as `from_pretrained` gives it: dropout off."""
     pipeline = case.build()
     pipeline.set_progress_bar_config(disable=True)
+    for module in pipeline.components.values():
+        if isinstance(module, torch.nn.Module):
+            module.eval()
+    return pipeline
+
+
+def make(case: Case, **options: Any) -> PipelinePolicy:
     return policies.from_pipeline(
-        pipeline, family=case.family, size=case.size, num_frames=case.num_frames, **{"rank": 4, "alpha": 6.0, **options}
+        fresh(case),
+        family=case.family,
+        size=case.size,
+        num_frames=case.num_frames,
+        **{"rank": 4, "alpha": 6.0, **options},
     )
 
 
@@ -101,7 +115,9 @@ def noise(seeds: range) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def sample(policy: PipelinePolicy, case: Case, *, guidance: float = 1.0, negatives: list[str] | None = None) -> Tensor:
+def sample(
+    policy: PipelinePolicy, case: Case, *, guidance: float = 1.0, negatives: list[str] | None = None
+) -> Tensor:
     """Media (2, T, 3, H, W) of a deterministic rollout."""
     conditions = policy.encode(PROMPTS, negative_prompts=negatives, sources=case.sources, guidance=guidance)
     latents = policy.initial_latents(2, generators=noise(range(2)))
@@ -141,7 +157,7 @@ def one_step(policy: PipelinePolicy, case: Case) -> tuple[Tensor, Tensor, Condit
     return latents, policy.schedule(STEPS, latents)[1], conditions
 
 
-@pytest.mark.parametrize("guidance, negatives", [(1.0, None), (3.0, None), (3.0, ["green", "a small square"])])
+@pytest.mark.parametrize("guidance, negatives", [(1.0, None), (3.0, None), (3.0, ["green", "a big hat"])])
 def test_rollout_equals_the_stock_pipeline(case: Case, guidance: float, negatives: list[str] | None) -> None:
     policy = make(case)
     mine = sample(policy, case, guidance=guidance, negatives=negatives)
@@ -176,7 +192,13 @@ def test_ratio_is_exactly_one_before_the_first_update(case: Case, weights: str, 
     for kind in case.kinds:
         sde = Sde(kind, 0.7)  # type: ignore[arg-type]
         path = rollout(
-            policy, conditions, latents, num_steps=STEPS, guidance=guidance, sde=sde, generators=noise(range(7, 9))
+            policy,
+            conditions,
+            latents,
+            num_steps=STEPS,
+            guidance=guidance,
+            sde=sde,
+            generators=noise(range(7, 9)),
         )
         assert len(path.steps) >= STEPS - 1 and path.latents.shape[1] == STEPS + 1
         for column, step in enumerate(path.steps.tolist()):
@@ -195,7 +217,7 @@ def test_reference_is_the_network_with_the_adapter_off(case: Case) -> None:
     perturb(policy)
     flags = [p.requires_grad for p in policy.network.parameters()]
     changed = policy.predict(latents, level, conditions)
-    assert float((changed - expected).abs().max()) > 1e-4
+    assert float((changed - expected).detach().abs().max()) > 1e-4
     with policy.weights.using("reference"):
         assert torch.equal(policy.predict(latents, level, conditions), expected)
     assert [p.requires_grad for p in policy.network.parameters()] == flags
@@ -209,7 +231,7 @@ def test_full_weights_keep_their_reference(case: Case) -> None:
     policy.weights.add("old")
     perturb(policy, 0.05)
     changed = policy.predict(latents, level, conditions)
-    assert float((changed - expected).abs().max()) > 1e-4
+    assert float((changed - expected).detach().abs().max()) > 1e-4
     for name in ("reference", "old"):
         with policy.weights.using(name):
             assert torch.equal(policy.predict(latents, level, conditions), expected)
@@ -235,7 +257,9 @@ def test_copies_follow_the_policy(case: Case) -> None:
 
 def test_every_lora_target_matches_and_is_trained(case: Case) -> None:
     policy = make(case, weights="lora")
-    adapted = {name.rpartition(".lora_")[0] for name, p in policy.network.named_parameters() if p.requires_grad}
+    adapted = {
+        name.rpartition(".lora_")[0] for name, p in policy.network.named_parameters() if p.requires_grad
+    }
     for target in policy.family.lora_targets:
         assert any(name.endswith(f".{target}") for name in adapted), target
     with pytest.raises(ValueError, match=r"match no module.*to_qq"):
@@ -247,16 +271,16 @@ def test_saved_lora_gives_the_same_image_in_the_stock_pipeline(case: Case, tmp_p
     perturb(policy)
     mine = sample(policy, case, guidance=2.0)
     policy.weights.save_lora(tmp_path)
-    fresh = case.build()
-    fresh.set_progress_bar_config(disable=True)
-    plain = stock(fresh, case, guidance=2.0)
-    fresh.load_lora_weights(str(tmp_path))
-    assert float((mine - stock(fresh, case, guidance=2.0)).abs().max()) <= TOLERANCE
+    pipeline = fresh(case)
+    plain = stock(pipeline, case, guidance=2.0)
+    pipeline.load_lora_weights(str(tmp_path))
+    assert float((mine - stock(pipeline, case, guidance=2.0)).abs().max()) <= TOLERANCE
     assert float((mine - plain).abs().max()) > 10 * TOLERANCE
     started = make(case, weights="lora", adapter=tmp_path, rank=2)
     assert torch.equal(sample(started, case, guidance=2.0), mine)
     applied = make(case, adapter=tmp_path)
-    assert torch.equal(sample(applied, case, guidance=2.0), mine) and not any(p.requires_grad for p in applied.network.parameters())
+    assert torch.equal(sample(applied, case, guidance=2.0), mine)
+    assert not any(p.requires_grad for p in applied.network.parameters())
     merged = make(case, weights="full", adapter=tmp_path)
     assert float((sample(merged, case, guidance=2.0) - mine).abs().max()) <= 1e-4
 
@@ -270,7 +294,7 @@ def test_saved_network_loads_in_its_class(case: Case, tmp_path: Path) -> None:
         policy.weights.save_full(tmp_path / weights)
         bare = make(case)
         bare.network.load_state_dict(load_file(tmp_path / weights / "diffusion_pytorch_model.safetensors"))
-        assert float((bare.predict(latents, level, conditions) - expected).abs().max()) <= 1e-4
+        assert float((bare.predict(latents, level, conditions) - expected).detach().abs().max()) <= 1e-4
         assert torch.equal(policy.predict(latents, level, conditions), expected)
 
 
@@ -280,8 +304,11 @@ def gradients(policy: PipelinePolicy) -> Iterator[tuple[str, Tensor | None]]:
 
 
 def check_gradients(policy: PipelinePolicy) -> None:
-    up = [grad for name, grad in gradients(policy) if "lora_B" in name]
-    assert up and all(grad is not None and float(grad.abs().max()) > 0 for grad in up)
+    up = {name: grad for name, grad in gradients(policy) if "lora_B" in name}
+    assert up and all(grad is not None for grad in up.values())
+    idle = [name for name, grad in up.items() if grad is not None and not bool(grad.any())]
+    # the last block of SD3 drops its text stream, so nothing depends on that stream's queries
+    assert len(idle) <= 1 and all(".attn.add_q_proj." in name for name in idle), idle
     assert all(grad is None for name, grad in gradients(policy) if "lora_" not in name)
     for module in policy.pipeline.components.values():
         if isinstance(module, torch.nn.Module) and module is not policy.network:
@@ -293,14 +320,16 @@ def test_one_policy_gradient_step(case: Case) -> None:
     conditions = policy.encode(PROMPTS, sources=case.sources)
     latents = policy.initial_latents(2, generators=noise(range(2)))
     sde, advantage = Sde(case.kinds[0], 0.7), torch.tensor([1.0, -1.0])  # type: ignore[arg-type]
-    path = rollout(policy, conditions, latents, num_steps=STEPS, sde=sde, generators=noise(range(2)), window=range(1, 2))
+    path = rollout(
+        policy, conditions, latents, num_steps=STEPS, sde=sde, generators=noise(range(2)), window=range(1, 2)
+    )
     assert path.steps.tolist() == [1]
     before = replay(policy, path, 1, sde=sde).log_prob
     (-advantage * (before - path.log_probs[:, 0]).exp()).mean().backward()
     check_gradients(policy)
     torch.optim.SGD(policy.weights.trainable(), lr=1e-2).step()
     after = replay(policy, path, 1, sde=sde).log_prob
-    assert float(((after - before) * advantage).sum()) > 0
+    assert float(((after - before) * advantage).sum().detach()) > 0
 
 
 def test_one_forward_process_step(case: Case) -> None:
@@ -324,7 +353,8 @@ def test_one_forward_process_step(case: Case) -> None:
     torch.optim.SGD(policy.weights.trainable(), lr=1e-2).step()
     policy.weights.blend("old", "policy", decay=0.5)
     with torch.no_grad():
-        assert float((policy.predict(noisy, level, conditions) - target).square().mean()) < float(loss.detach().mean())
+        error = (policy.predict(noisy, level, conditions) - target).square()
+    assert float(error.mean()) < float(loss.detach().mean())
 
 
 def test_conditions_are_encoded_once_and_selected(case: Case) -> None:
@@ -335,7 +365,9 @@ def test_conditions_are_encoded_once_and_selected(case: Case) -> None:
     latents, level, _ = one_step(policy, case)
     order = [1, 0, 1]
     repeated = policy.encode(
-        [PROMPTS[i] for i in order], sources=None if case.sources is None else case.sources[order], guidance=2.0
+        [PROMPTS[i] for i in order],
+        sources=None if case.sources is None else case.sources[order],
+        guidance=2.0,
     )
     for key, value in both.select(order).tensors.items():
         assert torch.allclose(value, repeated.tensors[key], atol=1e-6)

@@ -57,7 +57,13 @@ def clip_tokenizer() -> CLIPTokenizer:
 
 def t5_tokenizer() -> T5TokenizerFast:
     """A T5 tokenizer of whole words."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"▁{word}", -2.0) for word in WORDS), ("▁", -4.0)]
+    pieces = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", 0.0),
+        *((f"▁{word}", -2.0) for word in WORDS),
+        ("▁", -4.0),
+    ]
     return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=32)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def load_rewards(rewards: Sequence[Reward]) -> WeightedSum:
     return WeightedSum(tuple(loaded))
 
 
+def call(model: RewardModel, samples: Sequence[Sample]) -> Scores:
+    """A reward as the function that the library takes."""
+    return model(samples=samples)
+
+
 def model_path(name: str) -> str:
     """A bundled model's folder for `shapes-flow` and `shapes-epsilon`, otherwise the path or hub id itself."""
     if name.startswith("shapes-"):
@@ -106,7 +112,7 @@ def build_task(recipe: Recipe, policy: Policy, processes: Processes, *, say: Say
             asked,
             processes,
             proxy=reward,
-            heldout={name: WeightedSum(((name, 1.0, model),)) for name, _, model in heldout.rewards},
+            heldout={name: partial(call, model) for name, _, model in heldout.rewards},
         )
     if recipe.offline:
         stored = stored_data(recipe, policy, say=say)
@@ -131,6 +137,16 @@ def stored_data(recipe: Recipe, policy: Policy, *, say: Say) -> Stored:
 
 def finetune(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = None) -> Counters:
     """Run a recipe to its end (or on from its newest checkpoint)."""
+    trainer, _ = compose(recipe, watch=watch, say=say)
+    counters = trainer.train()
+    if trainer.processes.is_main:
+        seconds, tell = counters.seconds, say if say is not None else print
+        tell(f"done: {counters.iteration} iterations, {counters.updates} updates in {seconds:.0f} s; {recipe.output}")
+    return counters
+
+
+def compose(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = None) -> tuple[Trainer, Alignment]:
+    """Everything a recipe names, loaded and put together, ready to train; and the task it trains."""
     check_available(recipe.trackers)
     folder = Path(recipe.output)
     accelerator = Accelerator(log_with=list(recipe.trackers) or None, project_dir=str(folder))
@@ -161,9 +177,7 @@ def finetune(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = No
         watch=watch,
         title=recipe.method.name,
     )
-    counters = Trainer(task, run, processes).train()
-    speak(f"done: {counters.iteration} iterations, {counters.updates} updates in {counters.seconds:.0f} s; {folder}")
-    return counters
+    return Trainer(task, run, processes), task
 
 
 def run(config: str | Path, overrides: Sequence[str] = (), **options: Any) -> Counters:

@@ -9,8 +9,9 @@ Shape legend: `B` micro-batch, `N` evaluated samples, `R` rewards, `T` frames, `
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,33 +40,45 @@ class Examination:
     heldout: Mapping[str, RewardFunction] = field(default_factory=dict)
 
     def run(self, weights: str) -> Report:
-        """Means with standard errors of every reward, and a grid: a row a prompt, a column a seed."""
+        """Means with standard errors of every reward, a row a sample, and a grid of pictures."""
         settings = self.recipe.evaluation
         num = len(self.prompts) * settings.seeds_per_prompt
         if num < self.processes.num:
             raise ValueError(f"{num} evaluated samples cannot keep {self.processes.num} processes busy: ask for more")
         mine = list(range(num))[self.processes.rank :: self.processes.num]
         size = settings.batch_size
+        names: list[str] = []
         tables, pictures = [], []
         for start in range(0, len(mine), size):
-            index = mine[start : start + size]
-            scores, media = self._batch(index, weights)
-            tables.append(scores)
+            columns, media = self.samples(mine[start : start + size], weights)
+            names = list(columns)
+            tables.append(torch.stack(list(columns.values()), dim=1) if columns else torch.zeros(len(media), 0))
             pictures.append(media[:, 0].cpu())
         back = self.processes.gather(torch.tensor(mine)).argsort()
         table = self.processes.gather(torch.cat(tables))[back]
         picture = self.processes.gather(torch.cat(pictures))[back]
-        rows, columns = settings.grid
-        columns = min(columns, num)
-        return Report(dict(_describe(list(self._rewards()), table)), picture[: rows * columns], columns)
+        rows, per_row = settings.grid[0], min(settings.grid[1], num)
+        return Report(
+            dict(_describe(names, table)), picture[: rows * per_row], per_row, tuple(self._rows(names, table))
+        )
+
+    def _rows(self, names: Sequence[str], table: Tensor) -> Iterator[dict[str, Any]]:
+        """What is kept of every sample: prompt, seed and scores; null where it could not be judged."""
+        for number, values in enumerate(table.tolist()):
+            prompt, seed = divmod(number, self.recipe.evaluation.seeds_per_prompt)
+            scores = {name: v if math.isfinite(v) else None for name, v in zip(names, values, strict=True)}
+            yield {"prompt": self.prompts[prompt].text, "seed": seed, "scores": scores}
 
     def _rewards(self) -> dict[str, RewardFunction]:
         proxy = {} if self.proxy is None else {PROXY: self.proxy}
         return {**proxy, **self.heldout}
 
     @torch.no_grad()
-    def _batch(self, index: Sequence[int], weights: str) -> tuple[Tensor, Tensor]:
-        """Rewards (B, R) and media (B, T, C, H, W) of the samples numbered `index`."""
+    def samples(self, index: Sequence[int], weights: str) -> tuple[dict[str, Tensor], Tensor]:
+        """Rewards by name, each (B,), and media (B, T, C, H, W) of the samples numbered `index`.
+
+        A reward of several dimensions has a column `name` for its overall score and `name/dimension` for each.
+        """
         recipe, settings = self.recipe, self.recipe.evaluation
         prompts = [self.prompts[i // settings.seeds_per_prompt] for i in index]
         seeds = [i % settings.seeds_per_prompt for i in index]
@@ -89,9 +102,13 @@ class Examination:
             )
         names = [f"{i // settings.seeds_per_prompt}-{seed}" for i, seed in zip(index, seeds, strict=True)]
         samples, media = as_samples(self.policy, made.clean, prompts, names)
-        columns = [judge(reward, samples).overall.cpu() for reward in self._rewards().values()]
-        table = torch.stack(columns, dim=1) if columns else torch.zeros(len(index), 0)
-        return table, media
+        columns: dict[str, Tensor] = {}
+        for name, reward in self._rewards().items():
+            scores = judge(reward, samples)
+            columns[name] = scores.overall.cpu()
+            if len(scores.names) > 1:
+                columns |= {f"{name}/{part}": scores.values[:, i].cpu() for i, part in enumerate(scores.names)}
+        return columns, media
 
 
 def _describe(names: list[str], table: Tensor) -> list[tuple[str, float]]:

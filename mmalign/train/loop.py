@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,11 +46,12 @@ class Update:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What an evaluation found: numbers to log, and pictures (N, C, H, W) for a grid."""
+    """What an evaluation found: numbers to log, pictures (N, C, H, W) for a grid, a row a sample."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     images: Tensor | None = None
     columns: int = 8
+    rows: Sequence[Mapping[str, Any]] = ()
 
 
 class Task(Protocol):
@@ -215,6 +216,7 @@ class Trainer:
         report = self.task.evaluate(iteration)
         if report.images is not None:
             self.trackers.images(iteration, "samples", report.images, columns=report.columns)
+        self.trackers.evaluation(iteration, report.rows)
         return {f"eval/{key}": value for key, value in report.metrics.items()}
 
     def _log(self, iteration: int, row: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""Where numbers and pictures of a run go: always `metrics.jsonl` and PNG grids, trackers on request.
+"""Where numbers and pictures of a run go: always `metrics.jsonl`, evaluations and PNG grids, trackers on request.
 
 `metrics.jsonl` has one object a line with `iteration`; a resumed run first drops the lines its checkpoint does
 not know, so the file reads as if the run had never stopped. Trackers are accelerate's.
@@ -22,6 +22,7 @@ from torch import Tensor
 
 METRICS = "metrics.jsonl"
 SAMPLES = "samples"
+EVALUATIONS = "evaluations"
 _PACKAGES = {"comet_ml": "comet_ml", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
 
 
@@ -43,6 +44,11 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
         if line.endswith("\n"):
             rows.append(json.loads(line))
     return rows
+
+
+def evaluation_file(folder: str | Path, iteration: int) -> Path:
+    """Where the evaluation after `iteration` iterations is kept sample by sample."""
+    return Path(folder) / EVALUATIONS / f"{iteration:06d}.jsonl"
 
 
 class Trackers:
@@ -94,6 +100,14 @@ class Trackers:
             elif tracker.name == "wandb":
                 tracker.log_images({name: picture[None].numpy()}, step=iteration)
         return path
+
+    def evaluation(self, iteration: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """What was found sample by sample, as `evaluations/000050.jsonl`."""
+        if not self.writes or not rows:
+            return
+        path = evaluation_file(self.folder, iteration)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def close(self) -> None:
         """Flush the trackers."""

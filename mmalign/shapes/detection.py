@@ -112,7 +112,7 @@ def detect(images: Tensor, chunk: int = 256) -> list[Sight]:
 
 
 def _detect(raw: Array) -> list[Sight]:
-    readable = np.isfinite(raw).all(axis=(1, 2, 3))
+    readable = [bool(np.isfinite(picture).all()) for picture in raw]
     pixels = np.clip(np.nan_to_num(raw), 0.0, 1.0)
     offset = pixels - _background(pixels)
     along = offset @ _TINTS.T / _NORMS
@@ -139,7 +139,7 @@ def _detect(raw: Array) -> list[Sight]:
         specks = np.bincount(image[speck], sizes[speck], batch)
     return [
         Sight(tuple(things[i]), float(noise[i]), float(uneven[i]), float(rough[i]),
-              float(specks[i]), bool(readable[i]))
+              float(specks[i]), readable[i])
         for i in range(batch)
     ]  # fmt: skip
 

@@ -55,9 +55,9 @@ def grade(things: Sequence[Detected], spec: PromptSpec) -> float:
         return 0.0
     if satisfies(things, spec):
         return 1.0
-    credit = np.array([[_credit(thing, need) for thing in things] for need in slots])
-    rows, columns = linear_sum_assignment(-credit)
-    total = float(credit[rows, columns].sum()) / max(len(slots), len(things))
+    credits = np.array([[credit(thing, need) for thing in things] for need in slots])
+    rows, columns = linear_sum_assignment(-credits)
+    total = float(credits[rows, columns].sum()) / max(len(slots), len(things))
     if spec.relation is not None:
         held = 0.0
         if len(rows) == 2:
@@ -71,7 +71,7 @@ def grade(things: Sequence[Detected], spec: PromptSpec) -> float:
     return min(total, 0.99)
 
 
-def _credit(thing: Detected, need: Requirement) -> float:
+def credit(thing: Detected, need: Requirement) -> float:
     """Partial credit of one thing for one requirement, 1 only when it is met."""
     if meets(thing, need):
         return 1.0

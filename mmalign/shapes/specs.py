@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, permutations, product
+from typing import TypeVar
 
 from mmalign.shapes.scene import COLORS, SHAPES, SIZES
 
@@ -27,6 +29,8 @@ CATEGORIES: tuple[str, ...] = (
 HELDOUT_FRACTION = 0.15
 RELATIONS: tuple[str, ...] = ("left of", "above")
 """The canonical relations; "right of" and "below" are these with the two sides exchanged."""
+
+Spec = TypeVar("Spec", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -113,22 +117,30 @@ def _pairs_well(a: Requirement, b: Requirement) -> bool:
     return a.color != b.color
 
 
-@lru_cache(maxsize=1)
-def _split() -> tuple[tuple[PromptSpec, ...], tuple[PromptSpec, ...]]:
-    held: set[PromptSpec] = set()
-    for category in CATEGORIES:
-        members = [spec for spec in all_specs() if spec.category == category]
+def split_by_hash(
+    specs: Sequence[Spec], groups: Sequence[str], group: Callable[[Spec], str], split: str
+) -> tuple[Spec, ...]:
+    """The specs of "train" or "heldout": of each group the same part is held out, at least one.
+
+    Which ones depends on a hash of their text only. Raises ValueError for another split.
+    """
+    if split not in ("train", "heldout"):
+        raise ValueError(f"unknown split '{split}': use 'train' or 'heldout'")
+    held: set[Spec] = set()
+    for name in groups:
+        members = [spec for spec in specs if group(spec) == name]
         ranked = sorted(members, key=lambda spec: hashlib.sha256(str(spec).encode()).hexdigest())
         held.update(ranked[: max(1, math.floor(HELDOUT_FRACTION * len(ranked)))])
-    train = tuple(spec for spec in all_specs() if spec not in held)
-    return train, tuple(spec for spec in all_specs() if spec in held)
+    return tuple(spec for spec in specs if (spec in held) == (split == "heldout"))
 
 
+@lru_cache(maxsize=1)
 def train_specs() -> tuple[PromptSpec, ...]:
     """The specs to train on: about 85 % of each category, the same on every machine."""
-    return _split()[0]
+    return split_by_hash(all_specs(), CATEGORIES, lambda spec: spec.category, "train")
 
 
+@lru_cache(maxsize=1)
 def heldout_specs() -> tuple[PromptSpec, ...]:
     """The specs never trained on: about 15 % of each category and at least one."""
-    return _split()[1]
+    return split_by_hash(all_specs(), CATEGORIES, lambda spec: spec.category, "heldout")

@@ -14,8 +14,26 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from mmalign.comparison import Annotation, Candidate, Comparison, MediaInput
+
+__all__ = [
+    "Annotation",
+    "Candidate",
+    "Comparison",
+    "Conditions",
+    "Loss",
+    "MediaInput",
+    "Modality",
+    "PreferencePair",
+    "RewardModel",
+    "Sample",
+    "Scores",
+    "Trajectory",
+    "Transition",
+    "as_frames",
+]
+
 Modality = Literal["image", "edit", "video"]
-VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mov", ".avi", ".mkv", ".gif"})
 
 
 def as_frames(media: Tensor | Path) -> Tensor:
@@ -60,7 +78,9 @@ class Sample:
             return "edit"
         if isinstance(self.media, Tensor):
             return "video" if self.media.ndim == 4 and self.media.shape[0] > 1 else "image"
-        return "video" if Path(self.media).suffix.lower() in VIDEO_SUFFIXES else "image"
+        from mmalign.media import is_video
+
+        return "video" if is_video(self.media) else "image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,65 +169,6 @@ class RewardModel(Protocol):
     differentiable: bool
 
     def __call__(self, *, samples: Sequence[Sample]) -> Scores: ...
-
-
-@dataclass(frozen=True)
-class MediaInput:
-    """One input medium of a comparison: the source of an edit, a mask, a first frame."""
-
-    role: str
-    uri: str
-    type: Literal["image", "video"] = "image"
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One of the compared outputs."""
-
-    id: str
-    uri: str | tuple[str, ...] | None = None
-    type: Literal["image", "video", "text", "images"] = "image"
-    text: str | None = None
-    model: str | None = None
-    seed: int | None = None
-    sha256: str | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """One judgement on the candidates of a comparison, on one dimension.
-
-    `data` holds the fields of its kind: pair (i, j, label, tie_kind, p, counts, strength), rank (ranks),
-    rating (scores, min, max, ordinal, std), checklist (question, answers), critique (texts).
-    """
-
-    dim: str
-    kind: Literal["pair", "rank", "rating", "checklist", "critique"]
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """N candidates for one prompt with their annotations: the record `mmalign.pref/1`.
-
-    `group` names what must never be split between train and test (the prompt with its inputs).
-    """
-
-    id: str
-    prompt: str
-    candidates: tuple[Candidate, ...]
-    annotations: tuple[Annotation, ...]
-    inputs: tuple[MediaInput, ...] = ()
-    group: str = ""
-    split: str = "train"
-    task: str = "t2i"
-    weight: float = 1.0
-    source: str = ""
-    license: str | None = None
-    annotator: Mapping[str, Any] = field(default_factory=dict)
-    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,19 +26,22 @@ from torch import Tensor
 from mmalign.objectives.masks import fill, known, masked_mean
 from mmalign.types import Loss
 
-AdvantageMode = Literal["all", "positive_only", "negative_only", "binary"]
+AdvantageMode = Literal["all", "positive_only", "negative_only", "one_only", "binary"]
 
 
 def optimality(advantage: Tensor, *, clip: float = 5.0, mode: AdvantageMode = "all") -> Tensor:
     """Advantages (B,) as r in [0, 1]: clip(A, -clip, clip) / clip / 2 + 1/2; NaN stays NaN.
 
-    `positive_only` and `negative_only` take the other side as 0; `binary` takes the sign as A.
+    `positive_only` and `negative_only` take the other side as 0; `binary` takes the sign as A, `one_only` 1 for A > 0
+    and otherwise 0 (so with clip 5 they reach 0.6, as published).
 
     >>> optimality(torch.tensor([2.0, -9.0, 0.0]))
     tensor([0.7000, 0.0000, 0.5000])
     """
     if mode == "binary":
         advantage = advantage.sign()
+    elif mode == "one_only":
+        advantage = advantage.sign().clamp(min=0)
     elif mode == "positive_only":
         advantage = advantage.clamp(min=0)
     elif mode == "negative_only":

@@ -100,6 +100,7 @@ def test_optimality_modes() -> None:
     advantage = torch.tensor([-2.0, 0.0, 2.0, 50.0])
     assert optimality(advantage, mode="positive_only").tolist() == pytest.approx([0.5, 0.5, 0.7, 1.0])
     assert optimality(advantage, mode="negative_only").tolist() == pytest.approx([0.3, 0.5, 0.5, 0.5])
+    assert optimality(advantage, mode="one_only").tolist() == pytest.approx([0.5, 0.5, 0.6, 0.6])
     assert optimality(advantage, mode="binary", clip=1.0).tolist() == [0.0, 0.5, 1.0, 1.0]
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 import rewardmodels
 from mmalign.config import Recipe, Reward, load_recipe, to_yaml
@@ -22,7 +21,7 @@ from mmalign.policies.base import Policy
 from mmalign.policies.registry import load as load_policy
 from mmalign.seeds import seed_of
 from mmalign.train.alignment import Alignment
-from mmalign.train.distributed import Processes
+from mmalign.train.distributed import Processes, start
 from mmalign.train.evaluation import Examination
 from mmalign.train.experience import RewardFunction
 from mmalign.train.loop import Counters, Run, Trainer
@@ -149,8 +148,7 @@ def compose(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = Non
     """Everything a recipe names, loaded and put together, ready to train; and the task it trains."""
     check_available(recipe.trackers)
     folder = Path(recipe.output)
-    accelerator = Accelerator(log_with=list(recipe.trackers) or None, project_dir=str(folder))
-    processes = Processes(accelerator)
+    processes = Processes(start(folder, recipe.trackers))
     tell = say if say is not None else print
     speak: Say = tell if processes.is_main else (lambda _: None)
     policy = build_policy(recipe, device=processes.device)

@@ -2,13 +2,17 @@
 
 Gradients are summed once per optimiser update, after all micro-batches, in one flat exchange; the loss is
 divided by the number of samples on all processes beforehand, so any number of processes gives the same update.
+Without a GPU the processes of `accelerate launch --multi_gpu` (or torchrun) talk over gloo; `accelerate launch
+--cpu` starts a single process whatever number it is given, which is refused here rather than passed over.
 
 Shape legend: `B` rows of this process, `N` rows of all processes.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -16,11 +20,30 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 
+def start(folder: str | Path | None = None, trackers: Sequence[str] = ()) -> Accelerator:
+    """This process's accelerator: the GPU if there is one, joined with its siblings if it was launched with any."""
+    environment = os.environ
+    wanted = int(environment.get("WORLD_SIZE", "1"))
+    if environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and wanted == 1 and "MASTER_PORT" in environment:
+        raise ValueError(
+            "accelerate launch --cpu starts one process only: for several on a CPU use --multi_gpu instead of --cpu, "
+            "or torchrun --nproc-per-node"
+        )
+    made = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        log_with=list(trackers) or None,
+        project_dir=None if folder is None else str(folder),
+    )
+    if made.num_processes != wanted:
+        raise ValueError(f"{wanted} processes were launched but they do not see each other ({made.num_processes})")
+    return made
+
+
 class Processes:
     """What a task needs to know of its sibling processes; alone it is the identity."""
 
     def __init__(self, accelerator: Accelerator | None = None) -> None:
-        self.accelerator = accelerator if accelerator is not None else Accelerator()
+        self.accelerator = accelerator if accelerator is not None else start()
         self.device = self.accelerator.device
         self.rank, self.num = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process

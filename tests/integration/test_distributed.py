@@ -1,0 +1,72 @@
+"""Two processes under `accelerate launch` follow the same gradients as one, with whole groups on each."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmalign.train.distributed import start
+from mmalign.train.trackers import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+# one iteration of 4 groups x 2, cut into 2 updates; on two processes each takes a whole group of every update
+OPTIONS = {
+    "rollout": {
+        "num_steps": 3, "group_size": 2, "groups_per_iteration": 4, "batch_size": 2,
+        "sde": {"kind": "flow", "noise": 0.7},
+    },
+    "budget": {"iterations": 2, "updates_per_iteration": 2},
+    "evaluation": {"every": 2, "num_prompts": 2, "seeds_per_prompt": 1, "num_steps": 2},
+}  # fmt: skip
+
+
+def _launch(folder, num_processes, method):
+    options = {"method": method, **OPTIONS}
+    if method not in ("grpo", "guard"):
+        options["rollout"] = OPTIONS["rollout"] | {"sde": None}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={num_processes}"]
+    launch += ["--multi_gpu"] if num_processes > 1 else ["--cpu"]
+    launch += [f"--main_process_port={port}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    command = [*launch, str(ROOT / "tests/integration/tiny_run.py"), str(folder), json.dumps(options)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_a_launch_that_starts_one_process_for_two_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ValueError, match="use --multi_gpu instead of --cpu"):
+        start()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["grpo", "nft", "dpo"])
+def test_two_processes_agree_with_one(tmp_path, method):
+    one, two = tmp_path / "one", tmp_path / "two"
+    _launch(one, 1, method)
+    _launch(two, 2, method)
+    for update in range(4):
+        alone = load_file(one / f"gradients-{update}.safetensors")
+        together = load_file(two / f"gradients-{update}.safetensors")
+        assert set(alone) == set(together)
+        scale = max(float(gradient.abs().max()) for gradient in alone.values())
+        assert scale > 0
+        noise = 1e-5 if update < 2 else 1e-2  # Adam's first steps blow rounding up where a gradient is about 0
+        for name, gradient in alone.items():
+            torch.testing.assert_close(gradient, together[name], rtol=noise, atol=noise * scale, msg=f"{update} {name}")
+    rows = [read_metrics(folder)[-1] for folder in (one, two)]
+    for key in ("reward", "reward_std", "kept_groups", "eval/reward", "loss"):
+        assert rows[0][key] == pytest.approx(rows[1][key], rel=1e-3, abs=1e-5), key
+    plans = [json.loads((two / f"plan-{rank}.json").read_text()) for rank in range(2)]
+    assert plans == [[[[0, 1]], [[4, 5]]], [[[2, 3]], [[6, 7]]]]

@@ -281,9 +281,9 @@ def agreement(
 
     Example: [cyan]mmalign evaluate agreement --table t.csv --human r1,r2,r3 --judge gpt --by model -o out.json[/]
     """
-    from pipelines import tables
+    from pipelines import agreement as pipeline
 
-    tables.agreement(table, human=human.split(","), judge=judge, by=by, cluster=cluster, output=output)
+    pipeline.run(table, human=human.split(","), judge=judge, by=by, cluster=cluster, output=output)
 
 
 @evaluate_app.command()
@@ -303,9 +303,9 @@ def rank(
 
     Example: [cyan]mmalign evaluate rank --pairs p.csv --a model_a --b model_b --preference preference -o out.json[/]
     """
-    from pipelines import tables
+    from pipelines import rank as pipeline
 
-    tables.rank(pairs, a=a, b=b, preference=preference, by=by, output=output)
+    pipeline.run(pairs, a=a, b=b, preference=preference, by=by, output=output)
 
 
 @data_app.command("import")

@@ -144,18 +144,39 @@ def cross_validated(
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """Spearman's rank correlation; NaN where one side is constant."""
-    return _correlation(stats.spearmanr, x, y)
-
-
-def kendall(x: ArrayLike, y: ArrayLike) -> float:
-    """Kendall's tau-b, which corrects for ties; NaN where one side is constant."""
-    return _correlation(stats.kendalltau, x, y)
+    """Spearman's rank correlation (average ranks for ties); NaN where one side is constant."""
+    first, second = _columns(x, y)
+    return pearson(stats.rankdata(first), stats.rankdata(second))
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
     """Pearson's correlation; NaN where one side is constant."""
-    return _correlation(stats.pearsonr, x, y)
+    first, second = _columns(x, y)
+    if _constant(first, second):
+        return float("nan")
+    a, b = first - first.mean(), second - second.mean()
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def kendall(x: ArrayLike, y: ArrayLike) -> float:
+    """Kendall's tau-b, which corrects for ties; NaN where one side is constant. Ratings of few levels go fast."""
+    first, second = _columns(x, y)
+    if _constant(first, second):
+        return float("nan")
+    rows, columns = (np.unique(side, return_inverse=True)[1] for side in (first, second))
+    if (rows.max() + 1) * (columns.max() + 1) > 4096:
+        return float(stats.kendalltau(first, second, method="asymptotic").statistic)
+    table = np.zeros((rows.max() + 1, columns.max() + 1))
+    np.add.at(table, (rows, columns), 1.0)
+    # below[i, j]: how many observations lie in rows after i and columns before / after j
+    after = table[::-1].cumsum(axis=0)[::-1]
+    below = np.vstack([after[1:], np.zeros(table.shape[1])])
+    right = below[:, ::-1].cumsum(axis=1)[:, ::-1] - below
+    left = below.cumsum(axis=1) - below
+    difference = float((table * (right - left)).sum())
+    pairs = first.size * (first.size - 1) / 2
+    free = [pairs - float((n * (n - 1) / 2).sum()) for n in (table.sum(axis=1), table.sum(axis=0))]
+    return float(difference / np.sqrt(free[0] * free[1]))
 
 
 CORRELATIONS = {"spearman": spearman, "kendall": kendall, "pearson": pearson}
@@ -181,13 +202,15 @@ def win_rate(first: ArrayLike, second: ArrayLike, *, epsilon: float = 0.0) -> Fl
     return np.asarray(np.where(np.isfinite(delta), wins, np.nan))
 
 
-def _correlation(measure: Any, x: ArrayLike, y: ArrayLike) -> float:
+def _columns(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
     first, second = np.asarray(x, dtype=np.float64).ravel(), np.asarray(y, dtype=np.float64).ravel()
     if first.shape != second.shape:
         raise ValueError(f"a correlation needs two columns of one length, got {first.size} and {second.size}")
-    if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(measure(first, second).statistic)
+    return first, second
+
+
+def _constant(first: Floats, second: Floats) -> bool:
+    return bool(first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0)
 
 
 def _pairs(difference: ArrayLike, label: ArrayLike) -> tuple[Floats, Labels]:

@@ -97,14 +97,15 @@ def statistic(
     """
     everything = np.arange(num)
     estimate = measure(everything)
-    members = cluster_index(num, clusters)
-    order = np.argsort(members, kind="stable")
-    pieces = np.split(order, np.cumsum(np.bincount(members))[:-1]) if num else []
     rng = np.random.default_rng(seed)
+    pieces = None if clusters is None else _pieces(cluster_index(num, clusters))
     draws = []
     for _ in range(num_resamples if num else 0):
-        chosen = rng.integers(0, len(pieces), len(pieces))
-        draws.append(measure(np.concatenate([pieces[k] for k in chosen])))
+        if pieces is None:
+            rows = rng.integers(0, num, num)
+        else:
+            rows = np.concatenate([pieces[k] for k in rng.integers(0, len(pieces), len(pieces))])
+        draws.append(measure(rows))
     low, high = _percentiles(np.asarray(draws, dtype=np.float64), level)
     return Interval(float(estimate), low, high, num)
 
@@ -132,6 +133,12 @@ def cluster_index(num: int, clusters: Sequence[Hashable] | None) -> NDArray[np.i
         raise ValueError(f"{num} values need {num} clusters, got {len(clusters)}")
     numbers: dict[Hashable, int] = {}
     return np.asarray([numbers.setdefault(key, len(numbers)) for key in clusters], dtype=np.intp)
+
+
+def _pieces(members: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """The rows of every cluster."""
+    order = np.argsort(members, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(members))[:-1])
 
 
 def _resampled_means(sums: Floats, sizes: NDArray[Any], num_resamples: int, seed: int) -> Floats:

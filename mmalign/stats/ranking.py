@@ -85,7 +85,7 @@ def fit(
     table = _tabulate(a, b, outcome)
     _require_connected(table)
     theta, tie = _newton(table, davidson)
-    draws, ties = _bootstrap(table, davidson, num_resamples, seed)
+    draws, ties = _bootstrap(table, davidson, theta, num_resamples, seed)
     edges = [(1 - level) / 2, (1 + level) / 2]
     nothing = np.full(len(table.names), np.nan)
     low, high = np.quantile(draws, edges, axis=0) if len(draws) else (nothing, nothing)
@@ -148,13 +148,20 @@ def _win_graph(table: _Table) -> Floats:
 
 
 def _newton(
-    table: _Table, davidson: bool, *, num_steps: int = 100, tolerance: float = 1e-10
+    table: _Table,
+    davidson: bool,
+    *,
+    start: Floats | None = None,
+    num_steps: int = 100,
+    tolerance: float = 1e-10,
 ) -> tuple[Floats, float]:
     """The maximum of the likelihood: theta with mean zero, and nu (0 without Davidson)."""
     if davidson and table.counts[:, 2].sum() == 0:
         return _newton(table, False)
     features, counts = _design(table, davidson)
     x = np.zeros(features.shape[-1])
+    if start is not None:
+        x[: len(table.names)] = start
     pull = np.zeros((x.size, x.size))
     pull[: len(table.names), : len(table.names)] = 1.0  # fixes the free constant: the mean of theta stays 0
     value = _likelihood(x, features, counts)
@@ -210,7 +217,7 @@ def _slopes(x: Floats, features: Floats, counts: Floats) -> tuple[Floats, Floats
 
 
 def _bootstrap(
-    table: _Table, davidson: bool, num_resamples: int, seed: int
+    table: _Table, davidson: bool, start: Floats, num_resamples: int, seed: int
 ) -> tuple[list[Floats], list[float]]:
     """Elo and nu of resampled comparisons; a resample without a finite answer does not enter."""
     rng = np.random.default_rng(seed)
@@ -221,7 +228,7 @@ def _bootstrap(
         resample = _Table(table.names, table.first, table.second, counts)
         if connected_components(_win_graph(resample), directed=True, connection="strong")[0] > 1:
             continue
-        theta, tie = _newton(resample, davidson, tolerance=1e-6)
+        theta, tie = _newton(resample, davidson, start=start, tolerance=1e-5)
         draws.append(_to_elo(theta))
         ties.append(tie)
     return draws, ties

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from mmalign.stats import agreement
 
@@ -68,6 +69,16 @@ def test_cross_validation_keeps_groups_together() -> None:
 def test_kendall_tau_b_by_hand() -> None:
     # x: 1 2 2 3, y: 1 2 3 3: four concordant pairs, none discordant, one tie in x, one in y, 6 pairs
     assert agreement.kendall([1, 2, 2, 3], [1, 2, 3, 3]) == pytest.approx(4 / math.sqrt(5 * 5))
+
+
+@pytest.mark.parametrize("levels", [3, 11, 100_000])
+def test_correlations_agree_with_scipy(levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    x = rng.integers(0, levels, 300).astype(float)
+    y = np.round(x / 2 + rng.integers(0, levels, 300))
+    assert agreement.kendall(x, y) == pytest.approx(stats.kendalltau(x, y).statistic, abs=1e-12)
+    assert agreement.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert agreement.pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
 
 
 def test_spearman_is_pearson_of_average_ranks() -> None:

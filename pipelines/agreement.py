@@ -1,0 +1,212 @@
+"""`evaluate agreement`: how a judge's ratings agree with people's, from a CSV table into JSON.
+
+The protocol stands in the result, every row that is left out is counted with its reason, intervals are bootstrapped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mmalign.stats import intervals
+from mmalign.stats.agreement import CORRELATIONS, fisher_mean
+from pipelines.tables import as_json, estimate, is_missing, read_table, write_json
+
+
+def run(
+    table: Path,
+    *,
+    human: Sequence[str],
+    judge: str,
+    output: Path,
+    by: str | None = None,
+    cluster: str | None = None,
+    num_resamples: int = 1000,
+) -> dict[str, Any]:
+    """How a judge's column agrees with the mean of people's columns; written to `output` and returned."""
+    wanted = [*human, judge, *(c for c in (by, cluster) if c is not None)]
+    if len(set(human)) < len(human):
+        raise ValueError(f"--human names a column twice: {', '.join(human)}")
+    rows = read_table(table, wanted)
+    numbers = np.asarray(
+        [[_number(row[c], c, k, table) for c in (*human, judge)] for k, row in enumerate(rows, 2)]
+    )
+    no_human = np.isnan(numbers[:, :-1]).any(axis=1)
+    no_judge = np.isnan(numbers[:, -1])
+    used = ~(no_human | no_judge)
+    kept = [row for row, good in zip(rows, used, strict=True) if good]
+    if not kept:
+        raise ValueError(f"{table}: no row has all of {', '.join(wanted)}")
+    raters, verdict = numbers[used, :-1], numbers[used, -1]
+    truth = raters.mean(axis=1)
+    clusters = [row[cluster] for row in kept] if cluster else None
+    result: dict[str, Any] = {
+        "protocol": "human = mean of the human columns; rows with a missing rating left out; Kendall is tau-b; "
+        f"percentile bootstrap over {f'values of {cluster}' if cluster else 'rows'}, {num_resamples} resamples",
+        "table": table.name,
+        "human": list(human),
+        "judge": judge,
+        "num_rows": len(rows),
+        "num_used": len(kept),
+        "left_out": {
+            "human rating missing": int((no_human & ~no_judge).sum()),
+            "judge rating missing": int((no_judge & ~no_human).sum()),
+            "both missing": int((no_human & no_judge).sum()),
+        },
+        "overall": _correlate(verdict, truth, clusters, num_resamples),
+        "human_human": _between_people(raters, human, clusters, num_resamples),
+    }
+    if by is not None:
+        groups = [row[by] for row in kept]
+        result["by"] = _within_groups(verdict, truth, groups, clusters, num_resamples) | {"column": by}
+        result["human_human"]["by"] = _people_within_groups(raters, groups) | {"column": by}
+    write_json(result, output)
+    _print_agreement(result)
+    return result
+
+
+def _number(text: str, column: str, line: int, table: Path) -> float:
+    if is_missing(text):
+        return float("nan")
+    try:
+        value = float(text)
+    except ValueError as problem:
+        raise ValueError(
+            f"{table}:{line}: column '{column}' holds '{text}', which is not a number"
+        ) from problem
+    return value if math.isfinite(value) else float("nan")
+
+
+def _correlate(
+    x: np.ndarray, y: np.ndarray, clusters: Sequence[str] | None, num_resamples: int
+) -> dict[str, dict[str, Any]]:
+    made = {}
+    for name, measure in CORRELATIONS.items():
+
+        def resampled(rows: np.ndarray, measure: Callable[..., float] = measure) -> float:
+            return measure(x[rows], y[rows])
+
+        found = intervals.statistic(resampled, len(x), clusters, num_resamples=num_resamples)
+        made[name] = estimate(found)
+    return made
+
+
+def _within_groups(
+    x: np.ndarray, y: np.ndarray, groups: Sequence[str], clusters: Sequence[str] | None, num_resamples: int
+) -> dict[str, Any]:
+    """Each correlation within each group, and tanh of the mean of arctanh over groups, with its interval."""
+    names, labels = sorted(set(groups)), np.asarray(groups)
+    inside = {name: np.flatnonzero(labels == name) for name in names}
+    per_group = {
+        name: _correlate(
+            x[rows],
+            y[rows],
+            [clusters[int(k)] for k in rows] if clusters is not None else None,
+            num_resamples,
+        )
+        for name, rows in inside.items()
+    }
+    means = {}
+    for kind, measure in CORRELATIONS.items():
+
+        def fisher(rows: np.ndarray, measure: Callable[..., float] = measure) -> float:
+            among = labels[rows]
+            return fisher_mean([measure(x[rows[among == n]], y[rows[among == n]]) for n in names])
+
+        found = intervals.statistic(fisher, len(x), clusters, num_resamples=num_resamples // 2)
+        means[kind] = estimate(found)
+    undefined = {kind: [n for n in names if per_group[n][kind]["value"] is None] for kind in CORRELATIONS}
+    return {
+        "groups": per_group,
+        "fisher_mean": means,
+        "undefined": {kind: found for kind, found in undefined.items() if found},
+    }
+
+
+def _between_people(
+    raters: np.ndarray, human: Sequence[str], clusters: Sequence[str] | None, num_resamples: int
+) -> dict[str, Any]:
+    """How people agree among themselves: every pair, their mean, and one against the mean of the others."""
+    if len(human) < 2:
+        return {"reason": "one human column has nobody to agree with"}
+    pairs = {
+        f"{human[i]} ~ {human[j]}": {
+            kind: as_json(f(raters[:, i], raters[:, j])) for kind, f in CORRELATIONS.items()
+        }
+        for i, j in combinations(range(len(human)), 2)
+    }
+
+    def mean_of_pairs(kind: str) -> dict[str, Any]:
+        measure = CORRELATIONS[kind]
+
+        def mean(rows: np.ndarray) -> float:
+            some = raters[rows]
+            found = [measure(some[:, i], some[:, j]) for i, j in combinations(range(len(human)), 2)]
+            return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+
+        return estimate(intervals.statistic(mean, len(raters), clusters, num_resamples=num_resamples // 2))
+
+    others = {
+        name: {
+            k: as_json(f(raters[:, i], np.delete(raters, i, axis=1).mean(axis=1)))
+            for k, f in CORRELATIONS.items()
+        }
+        for i, name in enumerate(human)
+    }
+    return {
+        "pairs": pairs,
+        "mean": {kind: mean_of_pairs(kind) for kind in CORRELATIONS},
+        "one_against_others": others,
+    }
+
+
+def _people_within_groups(raters: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+    """The mean pairwise correlation of people within each group, and the Fisher mean over groups."""
+    labels, pairs = np.asarray(groups), list(combinations(range(raters.shape[1]), 2))
+    if not pairs:
+        return {"reason": "one human column has nobody to agree with"}
+    per_group: dict[str, dict[str, float | None]] = {}
+    for name in sorted(set(groups)):
+        some = raters[labels == name]
+        per_group[name] = {
+            kind: as_json(fisher_mean([f(some[:, i], some[:, j]) for i, j in pairs]))
+            for kind, f in CORRELATIONS.items()
+        }
+    means = {
+        kind: as_json(
+            fisher_mean([value for found in per_group.values() if (value := found[kind]) is not None])
+        )
+        for kind in CORRELATIONS
+    }
+    return {"groups": per_group, "fisher_mean": means}
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    if found["value"] is None:
+        return "undefined"
+    if found["low"] is None:
+        return f"{found['value']:.3f}"
+    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
+def _print_agreement(result: Mapping[str, Any]) -> None:
+    left_out = sum(result["left_out"].values())
+    title = f"{result['judge']} against {len(result['human'])} people: {result['num_used']} rows, {left_out} left out"
+    table = Table("", *CORRELATIONS, title=title)
+    table.add_row("overall", *(_cell(result["overall"][kind]) for kind in CORRELATIONS))
+    for name, found in result.get("by", {}).get("groups", {}).items():
+        table.add_row(f"  {name}", *(_cell(found[kind]) for kind in CORRELATIONS))
+    if "by" in result:
+        table.add_row("Fisher mean", *(_cell(result["by"]["fisher_mean"][kind]) for kind in CORRELATIONS))
+    if "mean" in result["human_human"]:
+        table.add_row(
+            "people, pairwise", *(_cell(result["human_human"]["mean"][kind]) for kind in CORRELATIONS)
+        )
+    Console().print(table)

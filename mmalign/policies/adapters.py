@@ -91,14 +91,9 @@ class LoraWeights:
             self._switch(before)
 
     def _switch(self, disabled: Sequence[bool]) -> None:
-        """Switch the adapter layers off or on. peft changes `requires_grad` with it, so that is restored."""
-        if all(layer.disable_adapters == off for layer, off in zip(self.layers, disabled, strict=True)):
-            return
-        flags = [parameter.requires_grad for parameter in self.trainable()]
+        """Switch adapter layers off or on; peft's own `enable_adapters` would change `requires_grad` with it."""
         for layer, off in zip(self.layers, disabled, strict=True):
-            layer.enable_adapters(not off)
-        for parameter, flag in zip(self.trainable(), flags, strict=True):
-            parameter.requires_grad_(flag)
+            layer._disable_adapters = off
 
     def _values(self, name: str) -> Values:
         if name != REFERENCE:

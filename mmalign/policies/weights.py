@@ -101,6 +101,8 @@ class Copies:
         if name == POLICY:
             return self._outside or {key: p.data for key, p in self.parameters.items()}
         found = self.fixed.get(name, self.stored.get(name))
+        if found is None and name == REFERENCE:
+            raise ValueError("this policy was loaded without its reference: load it with reference=True")
         if found is None:
             known = ", ".join(self.names)
             raise ValueError(

@@ -94,7 +94,7 @@ def build_flow_pipeline(vae: AutoencoderKL, words: Sequence[str]) -> StableDiffu
         patch_size=2,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        num_layers=7,
+        num_layers=5,
         attention_head_dim=32,
         num_attention_heads=4,
         joint_attention_dim=2 * TEXT_WIDTH,

@@ -1,0 +1,245 @@
+"""Pretraining of the bundled generators from drawn pictures: what alignment starts from.
+
+These loops come before the one training loop of `mmalign.train`: they make a base out of random
+weights (autoencoder, text encoders and denoiser), which no alignment recipe does. A run can be
+killed and started again; it goes on from its last checkpoint.
+
+B pictures, latents z (B, C, 8, 8), L tokens of a prompt.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from tqdm import tqdm
+
+from mmalign.shapes import architectures
+from mmalign.shapes.drawing import render
+from mmalign.shapes.prompts import sample_prompts, vocabulary
+
+Kind = Literal["flow", "epsilon"]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What one pretraining run costs: `steps` batches of `batch_size` drawn pictures."""
+
+    steps: int
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    pool_size: int = 60_000
+    ema: float = 0.998
+    unconditional: float = 0.1
+    checkpoint_every: int = 200
+    seed: int = 0
+
+
+AUTOENCODER = Pretraining(
+    steps=1100, batch_size=64, learning_rate=2e-3, pool_size=40_000, warmup=50, checkpoint_every=50
+)
+GENERATORS: dict[Kind, Pretraining] = {
+    "flow": Pretraining(steps=4000),
+    "epsilon": Pretraining(steps=4000),
+}
+
+
+@dataclass
+class Run:
+    """Modules in training with optimiser, schedule, averaged weights and the step reached."""
+
+    modules: nn.ModuleList
+    plan: Pretraining
+    folder: Path
+    step: int = 0
+    seconds: float = 0.0
+    optimizer: torch.optim.AdamW = field(init=False)
+    ema: EMAModel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.AdamW(
+            self.modules.parameters(), lr=self.plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        self.ema = EMAModel(self.modules.parameters(), decay=self.plan.ema)
+        if self.checkpoint.exists():
+            state = torch.load(self.checkpoint, weights_only=True)
+            self.modules.load_state_dict(state["modules"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema.load_state_dict(state["ema"])
+            self.step, self.seconds = state["step"], state["seconds"]
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Write everything a killed run needs to go on, at once or not at all."""
+        state = {
+            "modules": self.modules.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.checkpoint)
+
+    def rate(self) -> float:
+        """Linear warm-up, then a cosine to a hundredth of the peak."""
+        progress = self.step / self.plan.steps
+        cosine = 0.505 + 0.495 * math.cos(math.pi * progress)
+        return self.plan.learning_rate * min(1.0, (self.step + 1) / self.plan.warmup) * cosine
+
+    def update(self, loss: Tensor) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+        self.optimizer.step()
+        self.ema.step(self.modules.parameters())
+        self.step += 1
+
+    def steps(self, name: str) -> Iterator[torch.Generator]:
+        """One seeded generator per step left, with a progress bar and checkpoints."""
+        bar = tqdm(total=self.plan.steps, initial=self.step, desc=name, unit="batch", smoothing=0.05)
+        started = time.monotonic() - self.seconds
+        while self.step < self.plan.steps:
+            yield torch.Generator().manual_seed(self.plan.seed * 1_000_003 + self.step)
+            bar.update()
+            self.seconds = time.monotonic() - started
+            if self.step % self.plan.checkpoint_every == 0 or self.step == self.plan.steps:
+                self.save()
+        bar.close()
+
+
+def draw_pool(plan: Pretraining) -> tuple[list[str], Tensor]:
+    """Prompts of the training split and a true picture of each, uint8 (N, 3, 32, 32)."""
+    asked = sample_prompts("train", plan.pool_size, seed=plan.seed)
+    chunks = [
+        (render(asked[i : i + 2000], seed=plan.seed + i) * 255).round().byte()
+        for i in tqdm(range(0, len(asked), 2000), desc="drawing pictures", unit="x2000")
+    ]
+    return asked, torch.cat(chunks)
+
+
+def train_autoencoder(folder: Path, plan: Pretraining = AUTOENCODER) -> AutoencoderKL:
+    """Train the shared autoencoder and save it to `folder`; latents come out with unit variance."""
+    torch.manual_seed(plan.seed)
+    vae = architectures.build_autoencoder()
+    run = Run(nn.ModuleList([vae]), plan, folder)
+    _, pictures = draw_pool(plan)
+    for generator in run.steps("autoencoder"):
+        index = torch.randint(len(pictures), (plan.batch_size,), generator=generator)
+        target = pictures[index].float() / 127.5 - 1
+        posterior = vae.encode(target).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator)
+        restored = vae.decode(posterior.mean + posterior.std * noise).sample
+        error = F.l1_loss(restored, target) + F.mse_loss(restored, target)
+        run.update(error + 1e-5 * posterior.kl().mean() / posterior.mean[0].numel())
+    run.ema.copy_to(vae.parameters())
+    vae.eval()
+    with torch.no_grad():
+        sample = vae.encode(pictures[:2000].float() / 127.5 - 1).latent_dist.mean
+    vae.register_to_config(scaling_factor=1 / sample.std().item(), shift_factor=sample.mean().item())
+    vae.save_pretrained(folder)
+    return vae
+
+
+@torch.no_grad()
+def encode_pool(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Normalised latents (N, C, 8, 8) of uint8 pictures."""
+    parts = [vae.encode(chunk.float() / 127.5 - 1).latent_dist.mean for chunk in pictures.split(500)]
+    return (torch.cat(parts) - vae.config.shift_factor) * vae.config.scaling_factor
+
+
+def flow_loss(pipe: DiffusionPipeline, z: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Velocity error at logit-normal noise levels (Esser et al. 2024, arXiv 2403.03206, eq. 5 and 19)."""
+    sigma = torch.randn(len(z), generator=generator).sigmoid()
+    noise = torch.randn(z.shape, generator=generator)
+    level = sigma.view(-1, 1, 1, 1)
+    encoded = [
+        encoder(tokens, output_hidden_states=True) for encoder in (pipe.text_encoder, pipe.text_encoder_2)
+    ]
+    context = torch.cat([e.hidden_states[-2] for e in encoded], dim=-1)
+    empty = idle_tokens(generator)
+    velocity = pipe.transformer(
+        (1 - level) * z + level * noise,
+        encoder_hidden_states=F.pad(context, (0, 0, 0, empty)),
+        pooled_projections=torch.cat([e.text_embeds for e in encoded], dim=-1),
+        timestep=sigma * 1000,
+    ).sample
+    return F.mse_loss(velocity, noise - z)
+
+
+def idle_tokens(generator: torch.Generator) -> int:
+    """How many all-zero tokens stand where T5 would: mostly none, at times some, rarely the stock 256.
+
+    A pipeline without T5 feeds that many zeros by default; seeing them in training teaches the
+    network to look past them, so that leaving them out (16 times fewer tokens) changes nothing.
+    """
+    draw = float(torch.rand((), generator=generator))
+    if draw > 0.04:
+        return 0
+    return 256 if draw < 0.004 else int(draw * 800)
+
+
+def epsilon_loss(pipe: DiffusionPipeline, z: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise error at uniform timesteps (Ho et al. 2020, arXiv 2006.11239, eq. 14)."""
+    timestep = torch.randint(1000, (len(z),), generator=generator)
+    noise = torch.randn(z.shape, generator=generator)
+    context = pipe.text_encoder(tokens).last_hidden_state
+    noisy = pipe.scheduler.add_noise(z, noise, timestep)
+    return F.mse_loss(pipe.unet(noisy, timestep, encoder_hidden_states=context).sample, noise)
+
+
+def train_generator(
+    kind: Kind, vae_folder: Path, folder: Path, plan: Pretraining | None = None
+) -> DiffusionPipeline:
+    """Train denoiser and text encoders on the latents of drawn pictures; save the pipeline to `folder`."""
+    plan = plan or GENERATORS[kind]
+    torch.manual_seed(plan.seed)
+    vae = AutoencoderKL.from_pretrained(vae_folder).eval().requires_grad_(False)
+    if kind == "flow":
+        pipe = architectures.build_flow_pipeline(vae, vocabulary())
+        trained, loss = [pipe.transformer, pipe.text_encoder, pipe.text_encoder_2], flow_loss
+    else:
+        pipe = architectures.build_epsilon_pipeline(vae, vocabulary())
+        trained, loss = [pipe.unet, pipe.text_encoder], epsilon_loss
+    run = Run(nn.ModuleList(trained).train(), plan, folder)
+    asked, pictures = draw_pool(plan)
+    latents = encode_pool(vae, pictures)
+    tokens = pipe.tokenizer(
+        [*asked, ""], padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
+    for generator in run.steps(kind):
+        index = torch.randint(len(latents), (plan.batch_size,), generator=generator)
+        dropped = torch.rand(plan.batch_size, generator=generator) < plan.unconditional
+        chosen = tokens[torch.where(dropped, len(latents), index)]
+        run.update(loss(pipe, latents[index], chosen, generator))
+        if run.step % plan.checkpoint_every == 0:
+            save_averaged(run, pipe, folder)
+    save_averaged(run, pipe, folder)
+    return pipe
+
+
+def save_averaged(run: Run, pipe: DiffusionPipeline, folder: Path) -> None:
+    """Save a half-precision copy of the pipeline with the averaged weights."""
+    parameters = list(run.modules.parameters())
+    run.ema.store(parameters)
+    run.ema.copy_to(parameters)
+    deepcopy(pipe).to(torch.float16).save_pretrained(folder)
+    run.ema.restore(parameters)

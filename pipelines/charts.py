@@ -37,7 +37,7 @@ def percent(value: float) -> str:
 
 def decimal(value: float) -> str:
     """A score for people."""
-    return f"{value:.2f}"
+    return f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def points(value: float) -> str:

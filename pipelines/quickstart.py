@@ -14,6 +14,7 @@ Shapes: media is (B, T, C, H, W) in [0, 1].
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -99,6 +100,7 @@ def offline() -> Iterator[None]:
 def load(recipe: Recipe, from_scratch: bool) -> tuple[Trainer, Alignment]:
     """Step 1: the generator with a fresh LoRA, the reward model, the verifier."""
     say("1. Loading the bundled generator and the bundled reward model")
+    quiet()
     from pipelines import train
 
     def watch(iteration: int, row: Mapping[str, float]) -> None:
@@ -106,6 +108,17 @@ def load(recipe: Recipe, from_scratch: bool) -> tuple[Trainer, Alignment]:
             introduce(Path(recipe.output))
 
     return train.compose(recipe, watch=watch, say=lambda words: say(f"   {words}"))
+
+
+def quiet() -> None:
+    """Libraries keep their loading bars and hints to themselves; errors still come through."""
+    logging.getLogger("xformers").setLevel(logging.ERROR)
+    import diffusers.utils.logging as diffusers_log
+    import transformers.utils.logging as transformers_log
+
+    for log in (diffusers_log, transformers_log):
+        log.set_verbosity_error()
+        log.disable_progress_bar()
 
 
 def trained_before(trainer: Trainer, folder: Path) -> float:

@@ -70,8 +70,11 @@ def evaluated(folder: Path) -> list[int]:
 
 
 def share(graded: Sequence[Graded]) -> intervals.Interval:
-    """The share that the verifier passes; prompts are resampled."""
-    return intervals.mean([g.passed for g in graded], [g.prompt for g in graded])
+    """The share that the verifier passes: Wilson's interval for one picture a prompt, else by resampled prompts."""
+    passed, prompts = [g.passed for g in graded], [g.prompt for g in graded]
+    if len(set(prompts)) == len(prompts):
+        return intervals.wilson(sum(passed), len(passed))
+    return intervals.mean(passed, prompts)
 
 
 def reward(graded: Sequence[Graded]) -> intervals.Interval:

@@ -139,7 +139,7 @@ def load(
         name: None for name in needed if name != "self" and (config.get(name) or [None])[0] is None
     }
     pipeline = pipeline_class.from_pretrained(
-        str(path), torch_dtype=precision, use_safetensors=True, **{**absent, **chosen.load_options}
+        str(path), dtype=precision, use_safetensors=True, **{**absent, **chosen.load_options}
     )
     if precision == torch.float16 and pipeline.vae.config.get("force_upcast", False):
         pipeline.vae.float()  # this autoencoder overflows in float16

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from mmalign.config import Recipe
 from mmalign.data.prompts import Prompt
@@ -49,7 +50,8 @@ class Examination:
         size = settings.batch_size
         names: list[str] = []
         tables, pictures = [], []
-        for start in range(0, len(mine), size):
+        starts = range(0, len(mine), size)
+        for start in tqdm(starts, desc="evaluating", leave=False, disable=not self.processes.is_main):
             columns, media = self.samples(mine[start : start + size], weights)
             names = list(columns)
             tables.append(torch.stack(list(columns.values()), dim=1) if columns else torch.zeros(len(media), 0))

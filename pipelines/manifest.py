@@ -1,0 +1,110 @@
+"""What is to be scored: a folder, a manifest or a JSONL file as an explicit list of items.
+
+A JSONL row is `{"image" (or "video", "media", "file"): path, "prompt": text}` with optional `id`, `source` (of an edit)
+and anything else, which rewards see as metadata; paths are relative to the file. A folder with `manifest.jsonl` is read
+by it. In any other folder every picture and video is an item, its prompt a text file of the same name or the one given.
+A row that cannot be used stays in the list, with its problem.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmalign import media
+
+MANIFEST = "manifest.jsonl"
+FILE_KEYS = ("media", "image", "video", "file", "path")
+OWN_KEYS = frozenset({*FILE_KEYS, "id", "prompt", "source"})
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to score; `problem` says why it cannot be."""
+
+    id: str
+    file: Path | None
+    prompt: str = ""
+    source: Path | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the file, its source or the prompt does; part of what makes an item done."""
+        marks = [self.prompt]
+        for path in (self.file, self.source):
+            stat = path.stat() if path is not None and path.is_file() else None
+            marks.append("" if stat is None else f"{stat.st_size}-{stat.st_mtime_ns}")
+        return "|".join(marks)
+
+
+def read(path: Path | str, *, prompt: str | None = None) -> list[Item]:
+    """The items of a folder or JSONL file; none at all is an error."""
+    place = Path(path)
+    if place.is_dir() and (place / MANIFEST).is_file():
+        items = _read_rows(place / MANIFEST, prompt)
+    elif place.is_dir():
+        items = [_from_file(file, place, prompt) for file in media.find(place)]
+    elif place.suffix.lower() in (".jsonl", ".json") and place.is_file():
+        items = _read_rows(place, prompt)
+    elif place.is_file() and media.is_media(place):
+        items = [_from_file(place, place.parent, prompt)]
+    elif place.exists():
+        raise ValueError(f"{place} is neither a folder, a JSONL file nor a picture or video")
+    else:
+        raise ValueError(f"{place}: no such file or folder")
+    if not items:
+        raise ValueError(f"{place} holds nothing to score: no picture or video matched")
+    return _without_twins(items)
+
+
+def _from_file(file: Path, root: Path, prompt: str | None) -> Item:
+    beside = file.with_suffix(".txt")
+    own = beside.read_text(encoding="utf-8").strip() if beside.is_file() else None
+    return Item(file.relative_to(root).as_posix(), file, own or prompt or "")
+
+
+def _read_rows(path: Path, prompt: str | None) -> list[Item]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [_from_line(line, number, path, prompt) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
+    unnamed = f"line {number}"
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as problem:
+        return Item(unnamed, None, problem=f"{path.name}:{number} is not valid JSON ({problem})")
+    if not isinstance(row, dict):
+        return Item(unnamed, None, problem=f"{path.name}:{number} is not an object")
+    name = next((row[key] for key in FILE_KEYS if isinstance(row.get(key), str)), None)
+    own = row.get("prompt", prompt or "")
+    identity = str(row.get("id", name if name is not None else unnamed))
+    if name is None:
+        return Item(
+            identity,
+            None,
+            problem=f"{path.name}:{number} names no file: it needs one of {', '.join(FILE_KEYS)}",
+        )
+    if not isinstance(own, str):
+        return Item(identity, None, problem=f"{path.name}:{number} has a prompt that is not text")
+    source = path.parent / row["source"] if isinstance(row.get("source"), str) else None
+    rest = {key: value for key, value in row.items() if key not in OWN_KEYS}
+    return Item(identity, path.parent / name, own, source, rest)
+
+
+def _without_twins(items: list[Item]) -> list[Item]:
+    """A second item of the same id is kept under another, with its problem."""
+    seen: dict[str, int] = {}
+    made = []
+    for item in items:
+        seen[item.id] = seen.get(item.id, 0) + 1
+        if seen[item.id] > 1:
+            why = item.problem or f"id '{item.id}' occurs more than once: give every row its own"
+            item = replace(item, id=f"{item.id} (again, {seen[item.id]})", problem=why)
+        made.append(item)
+    return made

@@ -1,0 +1,137 @@
+"""What `score` tells: the summary, the page with histograms and a gallery, the lines on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional as F
+
+from mmalign import media
+from mmalign.inline import data_uri
+from mmalign.stats import intervals, report
+from pipelines.manifest import Item
+from pipelines.settings import Score
+
+THUMBNAIL = 224
+Row = dict[str, Any]
+
+
+def summarize(rows: Sequence[Row], settings: Score) -> dict[str, Any]:
+    """Per reward and dimension the mean with its interval by prompt, spread and range; failures by reason."""
+    prompts = [row["prompt"] or row["id"] for row in rows]
+    rewards = {}
+    for label in rows[0]["scores"]:
+        names = rows[0]["scores"][label]
+        columns = {name: [_number(row["scores"][label].get(name)) for row in rows] for name in names}
+        reasons = Counter(_kind_of(row["reasons"][label], row) for row in rows if label in row["reasons"])
+        rewards[label] = {
+            "dimensions": {name: _describe(values, prompts) for name, values in columns.items()},
+            "unscored": sum(label in row["reasons"] for row in rows),
+            "reasons": dict(reasons.most_common()),
+        }
+    unscored = [{"id": row["id"], "reasons": row["reasons"]} for row in rows if row["reasons"]]
+    return {
+        "input": settings.input,
+        "num_items": len(rows),
+        "num_unscored": len(unscored),
+        "rewards": rewards,
+        "unscored": unscored,
+        "interval": "95%, percentile bootstrap over prompts",
+    }
+
+
+def _describe(values: Sequence[float], prompts: Sequence[str]) -> dict[str, Any]:
+    known = [value for value in values if math.isfinite(value)]
+    found = intervals.mean(values, prompts).as_dict()
+    if known:
+        center = sum(known) / len(known)
+        found["sd"] = math.sqrt(sum((value - center) ** 2 for value in known) / len(known))
+        found["min"], found["max"] = min(known), max(known)
+    return found
+
+
+def _kind_of(reason: str, row: Row) -> str:
+    """A reason without the name of its file, so that equal ones are counted together."""
+    return reason.replace(row["file"], "the file") if row["file"] else reason
+
+
+def write(
+    path: Path, rows: Sequence[Row], items: Sequence[Item], summary: Mapping[str, Any], settings: Score
+) -> None:
+    """The page: a table and a histogram a reward, the best and worst pictures, what could not be judged."""
+    parts = []
+    for label, found in summary["rewards"].items():
+        lines = [[name, d["mean"], d["low"], d["high"], d.get("sd"), d.get("min"), d.get("max"), d["n"]]
+                 for name, d in found["dimensions"].items()]  # fmt: skip
+        overall = [_number(row["scores"][label]["overall"]) for row in rows]
+        parts += [
+            report.heading(label),
+            report.table(["dimension", "mean", "95% from", "to", "sd", "min", "max", "n"], lines),
+            report.histogram(overall, title=f"{label}: overall"),
+        ]
+    first = next(iter(summary["rewards"]))
+    parts += [report.heading(f"Highest and lowest by {first}"), _gallery(rows, items, first, settings)]
+    if summary["unscored"]:
+        lines = [
+            [row["id"], "; ".join(f"{k}: {v}" for k, v in row["reasons"].items())]
+            for row in summary["unscored"]
+        ]
+        parts += [report.heading("Not judged"), report.table(["item", "why"], lines[:500])]
+        if len(lines) > 500:
+            parts.append(report.paragraph(f"and {len(lines) - 500} more, all in summary.json"))
+    note = f"{summary['num_items']} items from {settings.input}, {summary['num_unscored']} not judged by every reward."
+    path.write_text(report.page("Scores", parts, note=note), encoding="utf-8")
+
+
+def _gallery(rows: Sequence[Row], items: Sequence[Item], label: str, settings: Score) -> str:
+    """At most `settings.gallery` thumbnails, the best half and the worst half."""
+    scored = [k for k, row in enumerate(rows) if row["scores"][label]["overall"] is not None]
+    scored.sort(key=lambda k: -rows[k]["scores"][label]["overall"])
+    half = settings.gallery // 2
+    shown = scored if len(scored) <= settings.gallery else scored[:half] + scored[len(scored) - half :]
+    figures = []
+    for k in shown:
+        file = items[k].file
+        assert file is not None
+        lines = [f"{name} {report.show(found['overall'])}" for name, found in rows[k]["scores"].items()]
+        caption = f"{escape(rows[k]['prompt'] or rows[k]['id'])}<br>{escape(' · '.join(lines))}"
+        figures.append(f"<figure>{_thumbnail(file)}<figcaption>{caption}</figcaption></figure>")
+    return f'<div class="gallery">{"".join(figures)}</div>'
+
+
+def _thumbnail(file: Path) -> str:
+    frames = media.read(file, max_frames=6)
+    height, width = frames.shape[-2:]
+    kind = "small" if max(height, width) <= THUMBNAIL else "large"
+    if kind == "large":
+        scale = THUMBNAIL / max(height, width)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        frames = F.interpolate(frames, size=size, mode="area")
+    return f'<img class="{kind}" alt="{escape(file.name)}" src="{data_uri(frames)}">'
+
+
+def tell(summary: Mapping[str, Any], folder: Path, already_done: int) -> None:
+    """The table on the terminal."""
+    table = Table("reward", "dimension", "mean", "95% interval", "n", "not judged")
+    for label, found in summary["rewards"].items():
+        for name, d in found["dimensions"].items():
+            span = f"{report.show(d['low'])} to {report.show(d['high'])}"
+            table.add_row(label, name, report.show(d["mean"]), span, str(d["n"]), str(found["unscored"]))
+    console = Console()
+    console.print(table)
+    for label, found in summary["rewards"].items():
+        for reason, count in list(found["reasons"].items())[:5]:
+            console.print(f"{label}: {count} not judged: {reason}", style="yellow", markup=False)
+    done = f", {already_done} were done before" if already_done else ""
+    console.print(f"{summary['num_items']} items{done}; report: {folder / 'report.html'}", markup=False)
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,7 +1,14 @@
-"""The built-in world: coloured shapes on a plain background, with an exact judge of pixels."""
+"""The built-in world: coloured shapes on a plain background, with an exact judge of pixels.
 
+Text to image: `sample_prompts`, `render`, `verify`. Editing: `sample_edits`, `verify_edit`.
+Video: `sample_clips`, `draw_clips`, `verify_video`. Annotators with known laws: `annotate`.
+"""
+
+from mmalign.shapes.annotators import Law, annotate, best_accuracy
 from mmalign.shapes.detection import Detected, Sight, detect
 from mmalign.shapes.drawing import draw, render
+from mmalign.shapes.edit_verifier import EditVerdict, verify_edit
+from mmalign.shapes.edits import EditSpec, EditTask, parse_edit, sample_edits
 from mmalign.shapes.grading import grade, satisfies
 from mmalign.shapes.layout import sample_scene
 from mmalign.shapes.prompts import parse, phrase, phrasings, sample_prompts, sample_specs, vocabulary
@@ -15,10 +22,14 @@ from mmalign.shapes.specs import (
     train_specs,
 )
 from mmalign.shapes.verifier import Verdict, verify
+from mmalign.shapes.video_verifier import VideoVerdict, verify_video
+from mmalign.shapes.videos import Clip, VideoSpec, draw_clips, parse_video, sample_clips
 
 __all__ = [
-    "CATEGORIES", "COLORS", "Detected", "PALETTE", "PromptSpec", "Requirement", "SHAPES", "SIZES",
-    "Scene", "Sight", "Thing", "Verdict", "all_specs", "detect", "draw", "grade", "heldout_specs",
-    "parse", "phrase", "phrasings", "render", "sample_prompts", "sample_scene", "sample_specs",
-    "satisfies", "train_specs", "verify", "vocabulary",
+    "CATEGORIES", "COLORS", "Clip", "Detected", "EditSpec", "EditTask", "EditVerdict", "Law",
+    "PALETTE", "PromptSpec", "Requirement", "SHAPES", "SIZES", "Scene", "Sight", "Thing", "Verdict",
+    "VideoSpec", "VideoVerdict", "all_specs", "annotate", "best_accuracy", "detect", "draw",
+    "draw_clips", "grade", "heldout_specs", "parse", "parse_edit", "parse_video", "phrase",
+    "phrasings", "render", "sample_clips", "sample_edits", "sample_prompts", "sample_scene",
+    "sample_specs", "satisfies", "train_specs", "verify", "verify_edit", "verify_video", "vocabulary",
 ]  # fmt: skip

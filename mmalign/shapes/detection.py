@@ -49,7 +49,8 @@ SHAPE_TOLERANCE = 0.3
 """Largest coverage difference from the ideal outline, as a part of the area."""
 RADIUS_RANGE = (2.3 / 32, 8.0 / 32)
 
-_TINTS = np.array([PALETTE[c] for c in COLORS], np.float32) - np.array(BACKGROUND, np.float32)
+_PLAIN = np.array(BACKGROUND, np.float32)
+_TINTS = np.array([PALETTE[c] for c in COLORS], np.float32) - _PLAIN
 _NORMS = (_TINTS**2).sum(1)
 _CONNECT = np.zeros((3, 3, 3), bool)
 _CONNECT[1] = [[False, True, False], [True, True, True], [False, True, False]]
@@ -59,7 +60,8 @@ _CONNECT[1] = [[False, True, False], [True, True, True], [False, True, False]]
 class Detected:
     """A thing as seen; an attribute that cannot be told is None, with its evidence beside it.
 
-    `color_distance` and `shape_error` are in the order of `COLORS` and `SHAPES` (0 is perfect).
+    `color_distance` and `shape_error` are in the order of `COLORS` and `SHAPES` (0 is perfect);
+    `tint` is the mean RGB on the true background.
     """
 
     color: str | None
@@ -146,10 +148,9 @@ def _detect(raw: Array) -> list[Sight]:
 
 def _background(pixels: Array) -> Array:
     """The median colour of each picture where it is near the true background, else the true one."""
-    plain = np.array(BACKGROUND, np.float32)
     median = np.median(pixels.reshape(len(pixels), -1, 3), axis=1)
-    near = np.abs(median - plain).max(-1, keepdims=True) < 0.15
-    return np.where(near, median, plain).astype(np.float32)[:, None, None, :]
+    near = np.abs(median - _PLAIN).max(-1, keepdims=True) < 0.15
+    return np.where(near, median, _PLAIN).astype(np.float32)[:, None, None, :]
 
 
 def _nearest_color(offset: Array, along: Array) -> Index:
@@ -210,7 +211,7 @@ def _describe(
                 SHAPES[shape[k]] if good_shape else None,
                 ("small" if radius[k] < RADIUS_SPLIT else "large") if good_shape else None,
                 float(x[k] / side), float(centre_y[k]), float(radius[k]),
-                tuple(tint[k].tolist()), float(purity[k]),
+                tuple((tint[k] + _PLAIN).tolist()), float(purity[k]),
                 tuple(distance[k].tolist()), tuple(errors[k].tolist()),
             )
         )  # fmt: skip

@@ -21,7 +21,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from mmalign.shapes import architectures
@@ -163,7 +163,7 @@ def train_autoencoder(folder: Path, plan: Pretraining = AUTOENCODER) -> Autoenco
 def encode_pool(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Normalised latents (N, C, 8, 8) of uint8 pictures."""
     parts = [vae.encode(chunk.float() / 127.5 - 1).latent_dist.mean for chunk in pictures.split(500)]
-    return (torch.cat(parts) - vae.config.shift_factor) * vae.config.scaling_factor
+    return (torch.cat(parts) - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
 
 
 def flow_loss(pipe: DiffusionPipeline, z: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
@@ -217,6 +217,7 @@ def train_generator(
         pipe = architectures.build_flow_pipeline(vae, vocabulary())
         trained, loss = [pipe.transformer, pipe.text_encoder, pipe.text_encoder_2], flow_loss
     else:
+        vae.register_to_config(shift_factor=None)  # the stock StableDiffusionPipeline decodes without it
         pipe = architectures.build_epsilon_pipeline(vae, vocabulary())
         trained, loss = [pipe.unet, pipe.text_encoder], epsilon_loss
     run = Run(nn.ModuleList(trained).train(), plan, folder)

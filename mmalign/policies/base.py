@@ -28,13 +28,26 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 class Policy(Protocol):
     """A generator that can be trained."""
 
-    pipeline: Any
-    process: Process
-    network: nn.Module
-    weights: Weights
-    device: torch.device
-    dtype: torch.dtype
-    modality: Modality
+    @property
+    def pipeline(self) -> Any: ...
+
+    @property
+    def process(self) -> Process: ...
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    @property
+    def weights(self) -> Weights: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def modality(self) -> Modality: ...
 
     def encode(
         self,

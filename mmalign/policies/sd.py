@@ -71,6 +71,10 @@ def check_unet(pipeline: Any) -> None:
         raise ValueError(
             "guidance-distilled UNets (LCM, time_cond_proj_dim) are not supported: use the base model"
         )
+    if pipeline.vae.config.get("shift_factor"):
+        raise ValueError(
+            "this autoencoder has a shift_factor, which the stock UNet pipelines ignore: set it to null"
+        )
     if config.in_channels != pipeline.vae.config.latent_channels:
         raise ValueError(
             "inpainting UNets, whose input has further channels, are not supported: use the base model"

@@ -28,7 +28,7 @@ from mmalign.types import Conditions
 from tests.contract import tiny_pipelines as tiny
 
 PROMPTS = ["a red circle", "a blue cup"]
-STEPS = 3
+STEPS = 4  # divides 1000, so that trailing timesteps agree with DDIM
 TOLERANCE = 1e-5
 SOURCES = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(9))
 
@@ -88,7 +88,10 @@ CASES = [
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
-    return request.param
+    chosen = request.param
+    if chosen.name.startswith("bundled-") and not hasattr(mmalign.shapes, "bundled_path"):
+        pytest.skip("the bundled models are not in this checkout yet")
+    return chosen
 
 
 def fresh(case: Case) -> Any:

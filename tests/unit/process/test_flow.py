@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
@@ -76,12 +77,8 @@ def test_schedule_and_steps_are_the_stock_schedulers(
     stock = FlowMatchEulerDiscreteScheduler(**options)
     flow = Flow.from_scheduler(stock, uniform_sigmas=uniform)
     levels = flow.schedule(7, image_seq_len=seq_len)
-    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
-
-    mu = None if seq_len is None else calculate_shift(seq_len, 256, 4096, 0.5, 1.15)
+    mu = None if seq_len is None else 0.5 + (1.15 - 0.5) * (seq_len - 256) / (4096 - 256)
     if uniform:
-        import numpy as np
-
         stock.set_timesteps(sigmas=np.linspace(1.0, 1 / 7, 7), mu=mu)
     else:
         stock.set_timesteps(7, mu=mu)
@@ -156,7 +153,7 @@ def test_low_precision_is_computed_in_float32() -> None:
     assert step.next.dtype == step.log_prob.dtype == torch.float32
 
 
-def rollout_1d(sde: Sde | None, num_steps: int, num: int = 20_000) -> tuple[float, float]:
+def rollout_1d(sde: Sde | None, num_steps: int, num: int = 6_000) -> tuple[float, float]:
     """Mean and std of 1-D rollouts with the exact velocity of data N(1.5, 0.5)."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(num, 1, generator=generator, dtype=torch.float64)
@@ -174,9 +171,9 @@ def rollout_1d(sde: Sde | None, num_steps: int, num: int = 20_000) -> tuple[floa
 
 @pytest.mark.parametrize("sde", [None, Sde("flow", 0.7), Sde("dance", 0.3)])
 def test_marginals_are_kept(sde: Sde | None) -> None:
-    mean, std = rollout_1d(sde, 200)
-    assert mean == pytest.approx(1.5, abs=0.015)
-    assert std == pytest.approx(0.5, abs=0.015)
+    mean, std = rollout_1d(sde, 120)
+    assert mean == pytest.approx(1.5, abs=0.02)
+    assert std == pytest.approx(0.5, abs=0.02)
 
 
 def test_cps_contracts_the_spread_as_derived() -> None:

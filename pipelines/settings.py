@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mmalign.config import Reward, Section
 from mmalign.strict import apply_overrides, read_yaml, validate
@@ -75,11 +75,6 @@ class Score(Section):
     max_frames: PositiveInt | None = 16
     gallery: NonNegativeInt = 48
 
-    @field_validator("rewards", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        return _as_rewards(value)
-
 
 class EvaluateGenerator(Section):
     """Several generators on the same held-out prompts and seeds, judged by rewards; the first is the baseline."""
@@ -92,11 +87,6 @@ class EvaluateGenerator(Section):
     output: str
     device: str = "auto"
 
-    @field_validator("rewards", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        return _as_rewards(value)
-
 
 class EvaluateReward(Section):
     """A reward model against preference pairs (`mmalign.pref/1` JSONL), accuracy by prompt."""
@@ -108,11 +98,6 @@ class EvaluateReward(Section):
     batch_size: PositiveInt = 32
     fps: PositiveFloat | None = None
     max_frames: PositiveInt | None = 16
-
-    @field_validator("reward", mode="before")
-    @classmethod
-    def _name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
 
 def gather(
@@ -130,7 +115,10 @@ def gather(
     for key, value in options.items():
         if value is not None and value not in ([], ()):
             _place(data, key.split("."), value)
-    return validate(apply_overrides(data, overrides), schema, origin=f"mmalign {verb}")
+    data = apply_overrides(data, overrides)
+    for key in {"reward", "rewards"} & data.keys():
+        data[key] = _as_rewards(data[key])
+    return validate(data, schema, origin=f"mmalign {verb}")
 
 
 def named_generators(models: Sequence[str], loras: Sequence[str]) -> list[dict[str, str]]:
@@ -162,7 +150,7 @@ def _place(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 
 
 def _as_rewards(value: Any) -> Any:
-    """Plain names are rewards too: `rewards: [shapes-verifier]`."""
+    """A plain name is a reward too: `rewards: [shapes-verifier]`."""
     if isinstance(value, (list, tuple)):
-        return [{"name": item} if isinstance(item, str) else item for item in value]
-    return value
+        return [_as_rewards(item) for item in value]
+    return {"name": value} if isinstance(value, str) else value

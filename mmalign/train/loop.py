@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from mmalign.config import Checkpoint as CheckpointSettings
 from mmalign.config import Optimizer as OptimizerSettings
 from mmalign.train import checkpoint as checkpoints
 from mmalign.train.distributed import Processes
+from mmalign.train.optimizers import Joint
 from mmalign.train.trackers import Trackers
 from mmalign.types import Loss
 
@@ -90,6 +92,8 @@ class Run:
     trackers: tuple[str, ...] = ()
     watch: Callable[[int, Mapping[str, float]], None] | None = None
     title: str = "training"
+    make_optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer | Joint] | None = None
+    """Another optimiser than AdamW, for the parameters of the task."""
 
 
 @dataclass
@@ -112,6 +116,13 @@ def learning_rate(settings: OptimizerSettings, update: int, num_updates: int) ->
     return settings.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
+def adamw(parameters: list[nn.Parameter], *, settings: OptimizerSettings) -> torch.optim.AdamW:
+    """The usual optimiser."""
+    return torch.optim.AdamW(
+        parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+
+
 class Trainer:
     """Runs a task to its end, from its newest checkpoint if there is one."""
 
@@ -121,10 +132,7 @@ class Trainer:
         if not self.parameters:
             raise ValueError("nothing to train: no parameter of the task requires a gradient")
         self.counters = Counters()
-        settings = run.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
-        )
+        self.optimizer = (run.make_optimizer or partial(adamw, settings=run.optimizer))(self.parameters)
         accelerator = processes.accelerator
         self.trackers = Trackers(
             run.folder, accelerator=accelerator, config=run.recipe, active=run.trackers

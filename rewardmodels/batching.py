@@ -1,0 +1,112 @@
+"""What every reward shares: samples are prepared one by one, judged in batches, and a bad one harms no other.
+
+Legend: B samples, T frames, C H W, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmalign.types import Modality, Sample, Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A sample that was decoded and checked."""
+
+    prompt: str
+    frames: Tensor  # (T, 3, H, W) in [0, 1]
+    source: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What must agree for samples to be stacked."""
+        return (*self.frames.shape, *(self.source.shape if self.source is not None else ()))
+
+
+Judge = Callable[[Sequence[Prepared]], Tensor]
+"""Samples of one shape -> values (B, D); a row that is not finite could not be judged."""
+
+
+def prepare(sample: Sample, modalities: frozenset[Modality]) -> Prepared:
+    """Decode and check one sample; ValueError says what is wrong with it."""
+    if not isinstance(sample.prompt, str):
+        raise ValueError(f"the prompt must be text, got {type(sample.prompt).__name__}")
+    if sample.modality not in modalities:
+        raise ValueError(f"this reward judges {', '.join(sorted(modalities))}, not {sample.modality}")
+    frames = sample.frames()
+    source = sample.source_frames()
+    for name, pixels in (("media", frames), ("source", source)):
+        if pixels is None:
+            continue
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or min(pixels.shape) < 1:
+            raise ValueError(f"{name} must be RGB frames (T, 3, H, W), got {tuple(pixels.shape)}")
+        low, high = float(pixels.detach().amin()), float(pixels.detach().amax())
+        if not (low >= -1e-3 and high <= 1.0 + 1e-3):  # also false for NaN
+            raise ValueError(f"{name} has pixels outside [0, 1] or not finite (from {low:.3g} to {high:.3g})")
+    return Prepared(sample.prompt, frames, source)
+
+
+def score(
+    samples: Sequence[Sample],
+    judge: Judge,
+    *,
+    names: Sequence[str],
+    modalities: frozenset[Modality],
+    batch_size: int,
+    overall: Callable[[Tensor], Tensor] | None = None,
+) -> Scores:
+    """Judge all samples in batches of one shape; `overall` (B, D) -> (B,) is the mean unless given."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    reasons: list[str | None] = [None] * len(samples)
+    by_shape: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
+    for i, sample in enumerate(samples):
+        try:
+            ready = prepare(sample, modalities)
+        except (ValueError, OSError) as error:
+            reasons[i] = " ".join(str(error).split())
+            continue
+        by_shape.setdefault(ready.shape, []).append((i, ready))
+    rows: list[Tensor | None] = [None] * len(samples)
+    for members in by_shape.values():
+        for start in range(0, len(members), batch_size):
+            batch = members[start : start + batch_size]
+            for (i, _), row in zip(batch, _judge(judge, batch, reasons), strict=True):
+                rows[i] = row
+    return _collect(rows, reasons, names, overall)
+
+
+def _judge(
+    judge: Judge, batch: Sequence[tuple[int, Prepared]], reasons: list[str | None]
+) -> Sequence[Tensor | None]:
+    """A batch at once; if it is refused, each sample alone, so that only the bad one is lost."""
+    try:
+        return list(judge([ready for _, ready in batch]))
+    except ValueError as error:
+        if len(batch) == 1:
+            reasons[batch[0][0]] = " ".join(str(error).split())
+            return [None]
+    return [_judge(judge, [one], reasons)[0] for one in batch]
+
+
+def _collect(
+    rows: Sequence[Tensor | None],
+    reasons: list[str | None],
+    names: Sequence[str],
+    overall: Callable[[Tensor], Tensor] | None,
+) -> Scores:
+    blank = torch.full((len(names),), float("nan"))
+    for i, row in enumerate(rows):
+        if row is not None and not bool(torch.isfinite(row.detach()).all()):
+            reasons[i] = "the reward gave a score that is not finite"
+    valid = torch.tensor([reason is None for reason in reasons], dtype=torch.bool)
+    if not rows:
+        return Scores(torch.empty(0, len(names)), tuple(names), torch.empty(0), valid, ())
+    values = torch.stack([blank if row is None else row.float().cpu() for row in rows])
+    total = values.mean(1) if overall is None else overall(values)
+    return Scores(values, tuple(names), total, valid, tuple(reasons))

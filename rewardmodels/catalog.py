@@ -1,0 +1,91 @@
+"""The names of rewards: what each judges, on what scale, under which licence, and who loads it. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmalign.types import RewardModel
+
+CONFIG = "reward_config.json"
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One reward of the catalogue. `loader` is `module:function`, called with `arguments` and the user's options."""
+
+    loader: str
+    about: str
+    dimensions: tuple[str, ...]
+    scale: str
+    modalities: tuple[str, ...] = ("image",)
+    licence: str = "Apache-2.0"
+    memory: str = "none"
+    differentiable: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+CATALOG: Mapping[str, Entry] = {
+    "shapes-verifier": Entry(
+        "rewardmodels.rules:shapes_verifier", "exact judge of the shapes world; option score: graded or passed",
+        ("instruction_following", "visual_quality", "overall"), "[0, 1]",
+    ),
+    "shapes-reward": Entry(
+        "rewardmodels.vlm:load_bundled", "bundled Qwen3-VL reward model, learned from shapes preference pairs",
+        ("overall",), "about -2 to 2, 0 is average", memory="5 MB", differentiable=True,
+    ),
+    "jpeg-compressibility": Entry(
+        "rewardmodels.rules:jpeg", "how small the picture is as JPEG: -kilobytes / 500 at quality 95",
+        ("compressibility",), "below 0, higher is smaller", ("image", "edit"), arguments={"sign": -1},
+    ),
+    "jpeg-incompressibility": Entry(
+        "rewardmodels.rules:jpeg", "how large the picture is as JPEG: kilobytes / 500 at quality 95",
+        ("incompressibility",), "above 0, higher is larger", ("image", "edit"), arguments={"sign": 1},
+    ),
+}  # fmt: skip
+
+
+def load(name_or_path: str, **options: Any) -> RewardModel:
+    """The reward of a catalogue name, of a folder with `reward_config.json`, or of a function `module:name`."""
+    entry = CATALOG.get(name_or_path)
+    if entry is not None:
+        module, _, function = entry.loader.partition(":")
+        loader = getattr(importlib.import_module(module), function)
+        _check_options(name_or_path, loader, options)
+        reward: RewardModel = loader(**entry.arguments, **options)
+        return reward
+    path = Path(name_or_path)
+    if (path / CONFIG).is_file():
+        from rewardmodels.vlm import load_folder
+
+        _check_options(name_or_path, load_folder, options)
+        return load_folder(path, **options)
+    if path.is_dir():
+        raise ValueError(f"{path} holds no {CONFIG}: give the folder that `mmalign train-reward` wrote")
+    if _FUNCTION.fullmatch(name_or_path):
+        from rewardmodels.functions import FunctionReward
+
+        _check_options(name_or_path, FunctionReward, options)
+        return FunctionReward(name_or_path, **options)
+    near = difflib.get_close_matches(name_or_path, CATALOG, n=1, cutoff=0.4)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(CATALOG)}"
+    raise ValueError(f"no reward '{name_or_path}': {hint} (or a model folder, or a Python function as module:name)")
+
+
+def _check_options(name: str, loader: Any, options: Mapping[str, Any]) -> None:
+    known = {
+        key for key, item in inspect.signature(loader).parameters.items() if item.kind is item.KEYWORD_ONLY
+    } - set(CATALOG[name].arguments if name in CATALOG else ())
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(sorted(known)) or 'no options'}"
+            raise ValueError(f"reward '{name}' has no option '{option}'; {hint}")

@@ -1,0 +1,62 @@
+"""What a saved hidden-state reward model must remember: `reward_config.json`.
+
+Scores are given as (raw - mean) / std, fitted on calibration prompts, so they are comparable between models;
+P(a is better) = sigmoid((score a - score b) / temperature), and a difference up to `tie_threshold` reads as a tie.
+Imports no torch.
+
+Legend: D dimensions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA = "mmalign.reward/1"
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """Everything beside weights and tokenizer that decides a score."""
+
+    name: str
+    template: str
+    positions: Literal["mrope", "sequential"] = "mrope"
+    head: str = "linear"
+    dimensions: tuple[str, ...] = ("overall",)
+    modalities: tuple[str, ...] = ("image",)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    temperature: float = 1.0
+    tie_threshold: float = 0.0
+    max_prompt_tokens: int = 512
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    """What was measured after training; shown to users, never used."""
+
+    def __post_init__(self) -> None:
+        if not len(self.dimensions) == len(self.mean) == len(self.std):
+            raise ValueError(f"{len(self.dimensions)} dimensions need as many means and stds")
+        if min(self.std) <= 0 or self.temperature <= 0:
+            raise ValueError("std and temperature must be above 0")
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        record = {"schema": SCHEMA, "family": "hidden-state", **dataclasses.asdict(self)}
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> RewardSettings:
+        """From JSON; unknown and missing keys are errors, since any could change the scores."""
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("schema") != SCHEMA or record.get("family") != "hidden-state":
+            raise ValueError(f"{path} is not a {SCHEMA} hidden-state reward: retrain it, or update mmalign")
+        known = {item.name for item in dataclasses.fields(cls)}
+        given = {key: value for key, value in record.items() if key not in ("schema", "family")}
+        wrong = sorted(known.symmetric_difference(given))
+        if wrong:
+            raise ValueError(f"{path}: missing or unknown keys {', '.join(wrong)}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})

@@ -1,0 +1,185 @@
+"""A VLM that scores: a stock transformers model, and a head on the hidden states of its reward tokens.
+
+The model is composed, not subclassed: `vlm` stays the stock class, whose weights any transformers code reads, and
+the head lies beside it. Folder layout:
+
+    config.json model.safetensors tokenizer.json tokenizer_config.json preprocessor_config.json   as any VLM
+    reward_head.safetensors reward_config.json                                                    the reward
+
+Gradients reach the pixels of `Sample.media` tensors that ask for them.
+
+Legend: B samples, S scores of a batch, D dimensions, W hidden width, R reward tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase,
+)
+
+from mmalign.types import Modality, Sample, Scores
+from rewardmodels.attention import use_blocks
+from rewardmodels.batching import Prepared, score
+from rewardmodels.heads import build_head
+from rewardmodels.inputs import TEMPLATES, InputBuilder, PixelRule, VlmInputs
+from rewardmodels.settings import RewardSettings
+
+HEAD, CONFIG, PIXELS = "reward_head.safetensors", "reward_config.json", "preprocessor_config.json"
+
+
+class VlmReward(nn.Module):
+    """A hidden-state reward model; call it with `samples=`, or `raw(inputs)` in training."""
+
+    def __init__(
+        self, vlm: PreTrainedModel, head: nn.Module, tokenizer: PreTrainedTokenizerBase, rule: PixelRule,
+        settings: RewardSettings, *, batch_size: int = 64,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if settings.template not in TEMPLATES:
+            raise ValueError(f"template '{settings.template}' is unknown: use one of {sorted(TEMPLATES)}")
+        self.vlm, self.head, self.settings, self.batch_size = vlm, head, settings, batch_size
+        self.builder = InputBuilder(
+            tokenizer, rule, TEMPLATES[settings.template], settings.positions, settings.max_prompt_tokens
+        )
+        tower = getattr(vlm.model, "visual", None)
+        if vlm.config.model_type == "qwen3_vl" and isinstance(tower, nn.Module):
+            use_blocks(tower)
+
+    @property
+    def name(self) -> str:
+        """The model's own name."""
+        return self.settings.name
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """What it was trained to judge."""
+        return frozenset(self.settings.modalities)  # type: ignore[arg-type]
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The names of its scores."""
+        return self.settings.dimensions
+
+    @property
+    def differentiable(self) -> bool:
+        """Gradients reach the pixels."""
+        return True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def raw(self, inputs: VlmInputs) -> Tensor:
+        """Scores (S, D) before normalisation, in float32."""
+        inputs = inputs.to(self.device)
+        # the inner model: no language-model logits are needed; positions are always explicit
+        hidden = self.vlm.model(**inputs.model_arguments(), use_cache=False).last_hidden_state
+        found: Tensor = self.head(hidden[inputs.rows[:, None], inputs.columns])
+        return found
+
+    def normalized(self, raw: Tensor) -> Tensor:
+        """Scores on the scale of the calibration prompts: mean 0, standard deviation 1."""
+        mean = torch.tensor(self.settings.mean, device=raw.device)
+        return (raw - mean) / torch.tensor(self.settings.std, device=raw.device)
+
+    def forward(self, *, samples: Sequence[Sample]) -> Scores:
+        """Normalised scores; gradients are kept if some sample's media asks for them."""
+        wanted = any(isinstance(s.media, Tensor) and s.media.requires_grad for s in samples)
+        with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
+            return score(
+                samples, self._judge, names=self.dimensions, modalities=self.modalities,
+                batch_size=self.batch_size,
+            )  # fmt: skip
+
+    def _judge(self, batch: Sequence[Prepared]) -> Tensor:
+        sources = [one.source for one in batch if one.source is not None]
+        inputs = self.builder(
+            [one.prompt for one in batch], [one.frames for one in batch], sources or None
+        )
+        return self.normalized(self.raw(inputs))
+
+    def probability(self, first: Scores, second: Scores) -> Tensor:
+        """Calibrated probability (B,) that the first of two is preferred."""
+        return torch.sigmoid((first.overall - second.overall) / self.settings.temperature)
+
+    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
+        """Write the layout above; `dtype` is that of the weights on disk (the head stays float32)."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        state = {key: value.detach().to(dtype) if dtype else value for key, value in self.vlm.state_dict().items()}
+        self.vlm.save_pretrained(target, state_dict=state)
+        self.builder.tokenizer.save_pretrained(target)
+        head = {key: value.detach().float().cpu().contiguous() for key, value in self.head.state_dict().items()}
+        save_file(head, target / HEAD)
+        (target / PIXELS).write_text(json.dumps(pixels_record(self.builder.rule), indent=2) + "\n")
+        self.settings.save(target / CONFIG)
+        return target
+
+
+def pixels_record(rule: PixelRule) -> dict[str, Any]:
+    """The rule as the stock `preprocessor_config.json` of Qwen-VL image processors."""
+    return {
+        "image_processor_type": "Qwen2VLImageProcessor", "do_resize": True, "do_rescale": True,
+        "do_normalize": True, "do_convert_rgb": True, "rescale_factor": 1 / 255, "resample": 3,
+        "patch_size": rule.patch_size, "merge_size": rule.merge_size,
+        "temporal_patch_size": rule.temporal_patch_size,
+        "image_mean": list(rule.mean), "image_std": list(rule.std),
+        "size": {"shortest_edge": rule.min_pixels, "longest_edge": rule.max_pixels},
+    }  # fmt: skip
+
+
+def read_pixels(path: Path) -> PixelRule:
+    """The rule in a `preprocessor_config.json`."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    size = record.get("size") or {}
+    return PixelRule(
+        record["patch_size"], record["merge_size"], record["temporal_patch_size"],
+        tuple(record["image_mean"]), tuple(record["image_std"]),
+        size.get("shortest_edge", record.get("min_pixels", 56 * 56)),
+        size.get("longest_edge", record.get("max_pixels", 448 * 448)),
+    )  # fmt: skip
+
+
+def load_folder(
+    path: str | Path, *, batch_size: int = 64, device: str | torch.device = "cpu", dtype: str = "float32"
+) -> VlmReward:
+    """A reward model that `VlmReward.save` wrote; missing or unexpected weights are errors. Weights are frozen."""
+    folder = Path(path)
+    settings = RewardSettings.read(folder / CONFIG)
+    vlm, report = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=getattr(torch, dtype), output_loading_info=True
+    )
+    wrong = {kind: report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[kind]}
+    if wrong:
+        raise ValueError(f"{folder}: the weights do not fit the model: {wrong}")
+    head = build_head(settings.head, vlm.config.get_text_config().hidden_size, len(settings.dimensions))
+    head.load_state_dict(load_file(folder / HEAD))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rule = read_pixels(folder / PIXELS)
+    reward = VlmReward(vlm, head, tokenizer, rule, settings, batch_size=batch_size)
+    reward.requires_grad_(False)
+    return reward.eval().to(device)
+
+
+def load_bundled(
+    *, batch_size: int = 64, device: str | torch.device = "cpu", dtype: str = "float32"
+) -> VlmReward:
+    """The reward model that comes with mmalign, learned from preference pairs of the shapes world."""
+    from mmalign.shapes import bundled_path
+
+    return load_folder(bundled_path("reward"), batch_size=batch_size, device=device, dtype=dtype)
+
+
+def describe(reward: VlmReward) -> dict[str, Any]:
+    """What a card says of a model: its settings and the number of its weights."""
+    return {"parameters": sum(p.numel() for p in reward.parameters()), **asdict(reward.settings)}

@@ -24,7 +24,7 @@ from pipelines.gallery import Panel, Row
 from pipelines.quickstart_report import Change, Judge
 
 PROXY = "reward"
-FOLLOWING = "shapes-verifier/instruction_following"
+GOLD = "shapes-verifier"
 CATEGORIES = {
     "single_object": "one object",
     "colors": "a colour",
@@ -48,7 +48,7 @@ class Graded:
 
 
 def read_evaluation(folder: Path, iteration: int) -> list[Graded]:
-    """The pictures of one evaluation. The verifier passes a picture when every demand of the prompt is met."""
+    """The pictures of one evaluation; the recipe has the verifier score 1 for a pass and 0 otherwise."""
     path = evaluation_file(folder, iteration)
     if not path.is_file():
         raise ValueError(f"{path} is missing: give --output another folder to start over")
@@ -57,7 +57,7 @@ def read_evaluation(folder: Path, iteration: int) -> list[Graded]:
         Graded(
             row["prompt"],
             row["seed"],
-            row["scores"][FOLLOWING] == 1.0,
+            row["scores"][GOLD] == 1.0,
             float("nan") if row["scores"][PROXY] is None else row["scores"][PROXY],
         )
         for row in rows

@@ -28,14 +28,14 @@ def write(folder: Path, iteration: int, rows: list[tuple[str, int, float, float 
     path = evaluation_file(folder, iteration)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
-        json.dumps({"prompt": p, "seed": s, "scores": {results.FOLLOWING: f, results.PROXY: r}})
+        json.dumps({"prompt": p, "seed": s, "scores": {results.GOLD: f, results.PROXY: r}})
         for p, s, f, r in rows
     ]
     path.write_text("\n".join(lines) + "\n")
 
 
 def test_reads_what_the_loop_keeps(tmp_path):
-    write(tmp_path, 0, [("a red circle", 0, 1.0, 0.5), ("a circle", 1, 0.99, None)])
+    write(tmp_path, 0, [("a red circle", 0, 1.0, 0.5), ("a circle", 1, 0.0, None)])
     write(tmp_path, 10, [("a red circle", 0, 1.0, 1.5), ("a circle", 1, 1.0, 0.5)])
     first, second = results.read_evaluation(tmp_path, 0)
     assert first == Graded("a red circle", 0, True, 0.5)

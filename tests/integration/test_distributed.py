@@ -27,7 +27,7 @@ OPTIONS = {
 
 
 def _launch(folder, num_processes, method):
-    options = {"method": method, **OPTIONS}
+    options = {"name": method, **OPTIONS}
     if method not in ("grpo", "guard"):
         options["rollout"] = OPTIONS["rollout"] | {"sde": None}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -23,7 +23,7 @@ LONG = {"budget": {"iterations": 8}}
 def _start(folder, method, **options):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "tests/integration/tiny_run.py"), str(folder)]
-    command.append(json.dumps({"method": method, **options}))
+    command.append(json.dumps({"name": method, **options}))
     return subprocess.Popen(
         command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

@@ -43,9 +43,9 @@ def redness(samples) -> Scores:
     return Scores.of(values[:, None], ("redness",))
 
 
-def tiny_recipe(method: str = "grpo", pipeline: str = "sd3", **changes: Any) -> Recipe:
+def tiny_recipe(name: str = "grpo", pipeline: str = "sd3", **changes: Any) -> Recipe:
     """A recipe of a few steps; `changes` replace whole sections."""
-    chosen = METHODS[method]
+    chosen = changes.get("method", METHODS[name])
     sde = None
     if chosen["name"] == "grpo":
         sde = {"kind": "ddim", "noise": 1.0} if pipeline in ("sd", "sdxl") else {"kind": "flow", "noise": 0.7}
@@ -67,17 +67,18 @@ def tiny_recipe(method: str = "grpo", pipeline: str = "sd3", **changes: Any) -> 
     return validate(data | changes, Recipe)
 
 
-def build(recipe: Recipe, folder: Path, reward=redness, **options: Any) -> Trainer:
-    """The trainer of a recipe on its tiny pipeline."""
+def build(recipe: Recipe, folder: Path, reward=redness, prompts=PROMPTS, stored=None, **options: Any) -> Trainer:
+    """The trainer of a recipe on its tiny pipeline; `stored` makes offline data for the policy."""
     torch.manual_seed(0)
     pipeline = getattr(tiny_pipelines, recipe.model.path)()
     policy = from_pipeline(pipeline, weights=recipe.model.weights, rank=4, alpha=8.0)
     processes = Processes()
-    asked = tuple(Prompt(text) for text in PROMPTS)
+    asked = tuple(Prompt(p) if isinstance(p, str) else p for p in prompts)
     examination = Examination(policy, recipe, asked[:2], processes, proxy=redness)
-    task = Alignment(
-        policy, recipe, processes=processes, prompts=ListedPrompts(asked), reward=reward, examination=examination
-    )
+    data: dict[str, Any] = {"prompts": ListedPrompts(asked), "reward": reward}
+    if stored is not None:
+        data = {"stored": stored(policy)}
+    task = Alignment(policy, recipe, processes=processes, examination=examination, **data)
     budget = recipe.budget
     run = Run(
         folder, budget.iterations, budget.iterations, recipe.optimizer, recipe.checkpoint, recipe.evaluation.every,

@@ -9,6 +9,7 @@ B pictures, latents z (B, C, 8, 8), L tokens of a prompt.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -242,5 +243,17 @@ def save_averaged(run: Run, pipe: DiffusionPipeline, folder: Path) -> None:
     parameters = list(run.modules.parameters())
     run.ema.store(parameters)
     run.ema.copy_to(parameters)
-    deepcopy(pipe).to(torch.float16).save_pretrained(folder)
+    save_half(pipe, folder)
     run.ema.restore(parameters)
+
+
+def save_half(pipe: DiffusionPipeline, folder: Path) -> None:
+    """Save in half precision what loads in float32.
+
+    transformers loads in the precision its config names, diffusers in float32: a text encoder that named
+    float16 could not run beside its transformer after a plain `from_pretrained`.
+    """
+    deepcopy(pipe).to(torch.float16).save_pretrained(folder)
+    for path in folder.glob("text_encoder*/config.json"):
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n")

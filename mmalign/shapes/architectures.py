@@ -126,11 +126,11 @@ def build_epsilon_pipeline(vae: AutoencoderKL, words: Sequence[str]) -> StableDi
         out_channels=LATENT_CHANNELS,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(64, 128),
+        block_out_channels=(32, 96),
         layers_per_block=1,
         cross_attention_dim=width,
-        attention_head_dim=(2, 4),
-        norm_num_groups=16,
+        attention_head_dim=(1, 3),
+        norm_num_groups=8,
     )
     scheduler = DDIMScheduler(
         beta_start=0.00085,

@@ -5,6 +5,7 @@ Video: `sample_clips`, `draw_clips`, `verify_video`. Annotators with known laws:
 """
 
 from mmalign.shapes.annotators import Law, annotate, best_accuracy
+from mmalign.shapes.bundle import bundled_path
 from mmalign.shapes.detection import Detected, Sight, detect
 from mmalign.shapes.drawing import draw, render
 from mmalign.shapes.edit_verifier import EditVerdict, verify_edit
@@ -28,7 +29,7 @@ from mmalign.shapes.videos import Clip, VideoSpec, draw_clips, parse_video, samp
 __all__ = [
     "CATEGORIES", "COLORS", "Clip", "Detected", "EditSpec", "EditTask", "EditVerdict", "Law",
     "PALETTE", "PromptSpec", "Requirement", "SHAPES", "SIZES", "Scene", "Sight", "Thing", "Verdict",
-    "VideoSpec", "VideoVerdict", "all_specs", "annotate", "best_accuracy", "detect", "draw",
+    "VideoSpec", "VideoVerdict", "all_specs", "annotate", "best_accuracy", "bundled_path", "detect", "draw",
     "draw_clips", "grade", "heldout_specs", "parse", "parse_edit", "parse_video", "phrase",
     "phrasings", "render", "sample_clips", "sample_edits", "sample_prompts", "sample_scene",
     "sample_specs", "satisfies", "train_specs", "verify", "verify_edit", "verify_video", "vocabulary",

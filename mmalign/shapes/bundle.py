@@ -1,0 +1,16 @@
+"""Where the models that come with mmalign lie: `flow`, `epsilon` and `reward`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+def bundled_path(name: str) -> Path:
+    """The folder of a bundled model; ValueError lists those there are."""
+    path = BUNDLED / name
+    if not path.is_dir():
+        found = sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir()) if BUNDLED.is_dir() else []
+        raise ValueError(f"no bundled model '{name}': there are {', '.join(found) or 'none in this copy of mmalign'}")
+    return path

@@ -236,7 +236,7 @@ def evaluate_generator(
     wanted = settings.gather(
         settings.EvaluateGenerator, config, given, overrides or [], verb="evaluate generator"
     )
-    from pipelines import evaluate as pipeline
+    from pipelines import evaluate_generator as pipeline
 
     pipeline.run(wanted)
 
@@ -354,6 +354,8 @@ def data_shapes(
     num_candidates: Annotated[int, typer.Option(help="Pictures per prompt.")] = 4,
     split: Annotated[str, typer.Option(help="train or heldout.")] = "train",
     seed: Annotated[int, typer.Option(help="The same seed draws the same data.")] = 0,
+    temperature: Annotated[float, typer.Option(help="How unsure the simulated annotator is.")] = 0.1,
+    tie_width: Annotated[float, typer.Option(help="1: no ties; larger: more ties.")] = 1.0,
 ) -> None:
     """Prompts, pictures and preference pairs of the built-in world.
 
@@ -362,7 +364,13 @@ def data_shapes(
     from pipelines import data as pipeline
 
     pipeline.draw_shapes(
-        output, num_prompts=num_prompts, num_candidates=num_candidates, split=split, seed=seed
+        output,
+        num_prompts=num_prompts,
+        num_candidates=num_candidates,
+        split=split,
+        seed=seed,
+        temperature=temperature,
+        tie_width=tie_width,
     )
 
 

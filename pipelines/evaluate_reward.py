@@ -1,0 +1,181 @@
+"""The verb `evaluate reward`: a reward model against preference pairs, into one JSON file.
+
+Reported with their protocols: accuracy over untied pairs (equal scores wrong), with ties at the epsilon that is best on
+these very pairs (as published numbers are, which flatters) and cross-validated by prompt; intervals by prompt; pairs
+without a score are left out and counted.
+
+Shape legend: `N` pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from tqdm import tqdm
+
+from mmalign import media
+from mmalign.data.comparisons import pairs as pairs_of
+from mmalign.data.formats import read_jsonl
+from mmalign.stats import agreement, intervals
+from mmalign.types import PreferencePair, Sample, Scores
+from pipelines import judges
+from pipelines.judges import Judge
+from pipelines.settings import EvaluateReward
+from pipelines.tables import write_json
+
+
+@dataclass(frozen=True)
+class Judged:
+    """N pairs with both scores: score(a) - score(b), the label, and whose prompt they belong to."""
+
+    difference: list[float]
+    label: list[int]
+    groups: list[str]
+    left_out: Counter[str]
+
+
+def run(settings: EvaluateReward) -> dict[str, Any]:
+    """The accuracies, written to `settings.output`."""
+    (judge,) = judges.load([settings.reward])
+    path = Path(settings.pairs)
+    left_out: Counter[str] = Counter()
+    found = read_pairs(path, settings.dimension, left_out)
+    if not found:
+        raise ValueError(
+            f"{path} has no pair with a label on '{settings.dimension}'; set dimension=NAME to another"
+        )
+    judged = judge_pairs(judge, found, settings, left_out)
+    result = {
+        "reward": judge.label,
+        "pairs": path.name,
+        "dimension": settings.dimension,
+        "num_pairs": len(found),
+        "num_judged": len(judged.label),
+        "left_out": dict(left_out),
+        **accuracies(judged),
+    }
+    write_json(result, Path(settings.output))
+    _tell(result)
+    return result
+
+
+def read_pairs(path: Path, dimension: str, left_out: Counter[str]) -> list[PreferencePair]:
+    """All pairs with a label on the dimension; bad lines are counted."""
+
+    def complain(_: int, reason: str) -> None:
+        left_out[f"bad line: {reason}"] += 1
+
+    comparisons = read_jsonl(path, on_error=complain)
+    return [pair for one in comparisons for pair in pairs_of(one, path.parent, dimensions=[dimension])]
+
+
+def judge_pairs(
+    judge: Judge, found: Sequence[PreferencePair], settings: EvaluateReward, left_out: Counter[str]
+) -> Judged:
+    """Every sample is decoded and scored once, however many pairs it is in."""
+    samples = {id(sample): sample for pair in found for sample in (pair.a, pair.b)}
+    keys, scores = list(samples), {}
+    size = settings.batch_size
+    for start in tqdm(range(0, len(keys), size), desc="scoring", unit="batch"):
+        part = keys[start : start + size]
+        for key, value in zip(part, _score(judge, [samples[k] for k in part], settings), strict=True):
+            scores[key] = value
+    judged = Judged([], [], [], left_out)
+    for pair in found:
+        first, second = scores[id(pair.a)], scores[id(pair.b)]
+        unknown = next((value for value in (first, second) if isinstance(value, str)), None)
+        if unknown is not None:
+            left_out[unknown] += 1
+            continue
+        assert isinstance(first, float)
+        assert isinstance(second, float)
+        chance = pair.labels[settings.dimension]
+        judged.difference.append(first - second)
+        judged.label.append(0 if chance == 0.5 else 1 if chance > 0.5 else -1)
+        judged.groups.append(pair.group or pair.prompt)
+    return judged
+
+
+def _score(judge: Judge, samples: Sequence[Sample], settings: EvaluateReward) -> list[float | str]:
+    """A score a sample, or why there is none; samples of one size are judged together."""
+    answers: list[float | str] = [""] * len(samples)
+    groups: dict[Any, list[tuple[int, Sample]]] = {}
+    for k, sample in enumerate(samples):
+        try:
+            decoded = _decoded(sample, settings)
+        except ValueError as problem:
+            answers[k] = " ".join(str(problem).split())
+            continue
+        source = decoded.source_frames()
+        shape = (decoded.frames().shape, None if source is None else source.shape)
+        groups.setdefault(shape, []).append((k, decoded))
+    for group in groups.values():
+        found: Scores = judge([sample for _, sample in group])
+        overall = _dimension(found, settings.dimension)
+        for (k, _), value, reason in zip(group, overall, found.reasons, strict=True):
+            answers[k] = value if math.isfinite(value) else reason or "no score"
+    return answers
+
+
+def _decoded(sample: Sample, settings: EvaluateReward) -> Sample:
+    def tensor(what: Any) -> Any:
+        return (
+            media.read(what, fps=settings.fps, max_frames=settings.max_frames)
+            if isinstance(what, Path)
+            else what
+        )
+
+    return Sample(sample.prompt, tensor(sample.media), tensor(sample.source), sample.id, sample.metadata)
+
+
+def _dimension(scores: Scores, dimension: str) -> list[float]:
+    """The reward's own dimension of that name, otherwise its overall."""
+    if dimension in scores.names:
+        return [float(v) for v in scores.values[:, scores.names.index(dimension)]]
+    return [float(v) for v in scores.overall]
+
+
+def accuracies(judged: Judged) -> dict[str, Any]:
+    """All protocols, with an interval by prompt for the strict one."""
+    if not judged.label:
+        raise ValueError(f"no pair could be judged: {'; '.join(judged.left_out)}")
+    delta, label = np.asarray(judged.difference), np.asarray(judged.label)
+    decided = label != 0
+    right = (np.sign(delta) == label)[decided].astype(float)
+    groups = [group for group, kept in zip(judged.groups, decided, strict=True) if kept]
+    result: dict[str, Any] = {
+        "strict": agreement.strict(delta, label).as_dict(),
+        "strict_interval": intervals.mean(right, groups).as_dict(),
+        "equal_scores": int((delta == 0).sum()),
+        "with_ties_published": agreement.published(delta, label).as_dict(),
+    }
+    if len(set(judged.groups)) > 1:
+        result["with_ties_cross_validated"] = agreement.cross_validated(delta, label, judged.groups).as_dict()
+    return result
+
+
+def _tell(result: dict[str, Any]) -> None:
+    strict, span = result["strict"], result["strict_interval"]
+    console = Console()
+    if strict["accuracy"] is not None:
+        share = f"{strict['accuracy']:.3f} [{span['low']:.3f}, {span['high']:.3f}]"
+        line = f"{share} of {strict['n']} untied pairs in order"
+        console.print(f"{result['reward']} on {result['dimension']}: {line}", markup=False)
+    ties = result["with_ties_published"]
+    console.print(
+        f"with {ties['ties_labelled']} ties: {ties['accuracy']:.3f} at the best epsilon, {ties['epsilon']:.3g}",
+        markup=False,
+    )
+    if "with_ties_cross_validated" in result:
+        console.print(
+            f"cross-validated by prompt: {result['with_ties_cross_validated']['accuracy']:.3f}", markup=False
+        )
+    for reason, count in list(result["left_out"].items())[:5]:
+        console.print(f"{count} left out: {reason}", style="yellow", markup=False)

@@ -16,9 +16,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
-import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,11 +30,10 @@ if TYPE_CHECKING:
     from mmalign.train.alignment import Alignment
     from mmalign.train.loop import Counters, Trainer
     from pipelines.quickstart_report import Report
-    from pipelines.quickstart_results import Graded
 
 RECIPE = "quickstart"
 NUM_SHOWN = 24
-STARTED = "config.yaml"
+STARTED, MODELS = "config.yaml", "models"
 
 
 def run(
@@ -55,7 +51,9 @@ def run(
     say(f"mmalign quickstart: everything goes into {folder}. Ctrl-C stops it; the same command goes on.\n")
     try:
         with offline():
-            trainer, task = load(recipe, from_scratch)
+            if from_scratch:
+                recipe = retrained(recipe, folder / MODELS)
+            trainer, task = load(recipe)
             earlier = trained_before(trainer, folder)
             counters = trainer.train()
             say("\n4. The same prompts and seeds again, and the report")
@@ -76,7 +74,8 @@ def check_folder(folder: Path) -> None:
     """A folder of other things is refused; one of an earlier quickstart is continued."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: give --output a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / STARTED).is_file():
+    ours = any((folder / name).exists() for name in (STARTED, MODELS))
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
         raise ValueError(f"{folder} holds files of something else: give --output a new or empty folder")
 
 
@@ -97,9 +96,26 @@ def offline() -> Iterator[None]:
 # ---------------------------------------------------------------- the steps
 
 
-def load(recipe: Recipe, from_scratch: bool) -> tuple[Trainer, Alignment]:
+def retrained(recipe: Recipe, models: Path) -> Recipe:
+    """Every bundled artefact made anew by its shipped recipe, into `models`; the recipe that uses them."""
+    say(
+        "0. Retraining what is bundled, from drawn pictures: autoencoder, both generators, reward model (hours)"
+    )
+    from pipelines import pretrain, train_reward
+
+    pretrain.train_autoencoder(models / "vae")
+    for kind in pretrain.GENERATORS:
+        pretrain.train_generator(kind, models / "vae", models / kind)
+    train_reward.run("reward/shapes", [f"output={json.dumps(str(models / 'reward'))}"])
+    learned = str(models / "reward" / "reward")
+    model = recipe.model.model_copy(update={"path": str(models / "flow")})
+    rewards = tuple(reward.model_copy(update={"name": learned}) for reward in recipe.rewards)
+    return recipe.model_copy(update={"model": model, "rewards": rewards})
+
+
+def load(recipe: Recipe) -> tuple[Trainer, Alignment]:
     """Step 1: the generator with a fresh LoRA, the reward model, the verifier."""
-    say("1. Loading the bundled generator and the bundled reward model")
+    say("1. Loading the generator and the reward model")
     quiet()
     from pipelines import train
 
@@ -160,6 +176,7 @@ def collect(
     folder: Path, recipe: Recipe, task: Alignment, counters: Counters
 ) -> tuple[Report, dict[str, Any]]:
     """Step 4: everything the report says, and the figures for `metrics.json`."""
+    from pipelines import quickstart_listing as listing
     from pipelines import quickstart_results as results
     from pipelines.quickstart_report import Report
 
@@ -179,9 +196,9 @@ def collect(
         rows=rows,
         selection=f"The first {len(rows)} of the {len(base)} graded pairs, not chosen by result.",
         judge=results.judge(base, pictures[0]),
-        facts=facts(recipe, task, counters, base),
-        commands=commands(folder, recipe),
-        files=files(),
+        facts=listing.facts(recipe, task, counters, len(base)),
+        commands=listing.commands(folder, recipe),
+        files=listing.FILES,
         recipe=to_yaml(recipe),
     )
     metrics = {
@@ -212,65 +229,3 @@ def finish(folder: Path, report: Report, metrics: Mapping[str, Any]) -> Path:
     say(f"\nThe report ({metrics['seconds']:.0f} s in all): {path}")
     say(f"Side by side in the browser:\n\n   {report.commands[0][1]}\n")
     return path
-
-
-# ---------------------------------------------------------------- what the report lists
-
-
-def facts(
-    recipe: Recipe, task: Alignment, counters: Counters, base: Sequence[Graded]
-) -> tuple[tuple[str, str], ...]:
-    """The run in figures."""
-    samples = recipe.budget.iterations * task.plan.num_samples
-    trained = sum(parameter.numel() for parameter in task.parameters())
-    minutes, seconds = divmod(round(counters.seconds), 60)
-    return (
-        ("method", f"{recipe.method.name} with LoRA of rank {recipe.model.lora.rank}"),
-        ("trained parameters", f"{trained:,}"),
-        ("pictures made to learn from", f"{samples:,}"),
-        ("training and evaluating", f"{minutes} min {seconds} s"),
-        ("processors", f"{os.cpu_count()} cores, {task.policy.device.type}"),
-        ("graded pictures a side", f"{len(base):,}"),
-        ("seed", str(recipe.seed)),
-    )
-
-
-def commands(folder: Path, recipe: Recipe) -> tuple[tuple[str, str], ...]:
-    """What to type next, the demo first."""
-    program, lora = command(), shlex.quote(str(folder / "lora"))
-    settings = recipe.evaluation
-    sampling = f"--steps {settings.num_steps} --guidance {settings.guidance:g}"
-    rewards = "--reward shapes-reward --reward shapes-verifier"
-    return (
-        ("Compare base and aligned side by side, with prompts of your own", f"{program} demo --lora aligned={lora} "
-         f"{rewards} {sampling}"),
-        ("Measure again on other prompts and seeds", f"{program} evaluate generator --lora aligned={lora} "
-         f"{rewards} -o {shlex.quote(str(folder.parent / 'evaluation'))}"),
-        ("Align with another method", f"{program} finetune grpo/shapes-flow output=runs/grpo"),
-        ("See what else can be trained", f"{program} ls recipes"),
-    )  # fmt: skip
-
-
-def command() -> str:
-    """How `mmalign` is called from here: by name if it is on the path, otherwise through this environment."""
-    mine = Path(sys.executable).parent / "mmalign"
-    found = shutil.which("mmalign")
-    if found is not None and Path(found).resolve() == mine.resolve():
-        return "mmalign"
-    if not mine.is_file():
-        return f"{shlex.quote(sys.executable)} -m mmalign"
-    here = Path.cwd()
-    return shlex.quote(str(mine.relative_to(here) if mine.is_relative_to(here) else mine))
-
-
-def files() -> tuple[tuple[str, str], ...]:
-    """The folder, explained."""
-    return (
-        ("report.html", "this page"),
-        ("metrics.json", "gold and proxy before and after"),
-        ("lora/", "for pipe.load_lora_weights()"),
-        ("config.yaml", "every setting, resolved"),
-        ("evaluations/", "every graded picture's scores"),
-        ("metrics.jsonl", "one line an iteration"),
-        ("samples/", "grids during training"),
-    )

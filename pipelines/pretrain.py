@@ -52,7 +52,7 @@ AUTOENCODER = Pretraining(
 )
 GENERATORS: dict[Kind, Pretraining] = {
     "flow": Pretraining(steps=4000),
-    "epsilon": Pretraining(steps=3000),
+    "epsilon": Pretraining(steps=2200),
 }
 
 

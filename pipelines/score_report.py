@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch.nn import functional as F
 
 from mmalign import media
@@ -119,7 +119,9 @@ def _thumbnail(file: Path) -> str:
 
 def tell(summary: Mapping[str, Any], folder: Path, already_done: int) -> None:
     """The table on the terminal."""
-    table = Table("reward", "dimension", "mean", "95% interval", "n", "not judged")
+    table = Table(
+        *(Column(name, overflow="fold") for name in ("reward", "dimension", "mean", "95%", "n", "not judged"))
+    )
     for label, found in summary["rewards"].items():
         for name, d in found["dimensions"].items():
             span = f"{report.show(d['low'])} to {report.show(d['high'])}"

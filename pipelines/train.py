@@ -7,7 +7,6 @@ Output folder: `config.yaml` (resolved), `metrics.jsonl`, `samples/`, `checkpoin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,41 +27,20 @@ from mmalign.train.loop import Counters, Run, Trainer
 from mmalign.train.stored import Stored, read_pairs, read_samples
 from mmalign.train.trackers import check_available
 from mmalign.types import RewardModel, Sample, Scores
+from rewardmodels.combine import Combined
 
 Say = Callable[[str], None]
 Watch = Callable[[int, Mapping[str, float]], None]
 
 
-@dataclass(frozen=True)
-class WeightedSum:
-    """Several rewards as one: a column each, overall their weighted sum; a sample must be judged by all."""
-
-    rewards: Sequence[tuple[str, float, RewardModel]]
-
-    def __call__(self, samples: Sequence[Sample]) -> Scores:
-        parts = [(weight, model(samples=samples)) for _, weight, model in self.rewards]
-        values = torch.stack([part.overall.cpu() for _, part in parts], dim=1)
-        valid = torch.stack([part.valid.cpu() for _, part in parts]).all(dim=0)
-        overall = sum((weight * part.overall.cpu() for weight, part in parts), torch.zeros(len(samples)))
-        reasons = tuple(
-            next((part.reasons[i] for _, part in parts if part.reasons[i] is not None), None)
-            for i in range(len(samples))
-        )
-        return Scores(values, self.names, overall, valid, reasons)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(name for name, _, _ in self.rewards)
-
-
-def load_rewards(rewards: Sequence[Reward]) -> WeightedSum:
+def load_rewards(rewards: Sequence[Reward]) -> list[tuple[str, float, RewardModel]]:
     """The rewards of a recipe, loaded; names are made different where one is used twice."""
     loaded: list[tuple[str, float, RewardModel]] = []
     for reward in rewards:
         taken = {name for name, _, _ in loaded}
         name = reward.name if reward.name not in taken else f"{reward.name}-{len(loaded)}"
         loaded.append((name, reward.weight, rewardmodels.load(reward.name, **reward.options)))
-    return WeightedSum(tuple(loaded))
+    return loaded
 
 
 def call(model: RewardModel, samples: Sequence[Sample]) -> Scores:
@@ -100,7 +78,9 @@ def build_policy(recipe: Recipe, *, device: torch.device | str) -> Policy:
 
 def build_task(recipe: Recipe, policy: Policy, processes: Processes, *, say: Say) -> Alignment:
     """Rewards, prompts or stored data, and the examination, put together."""
-    reward: RewardFunction | None = load_rewards(recipe.rewards) if recipe.rewards else None
+    reward: RewardFunction | None = None
+    if recipe.rewards:  # z-scores, if asked for, are taken later over whole groups
+        reward = partial(call, Combined(load_rewards(recipe.rewards)))
     examination = None
     if recipe.evaluation.every is not None and recipe.data.heldout is not None:
         heldout = load_rewards(recipe.evaluation.rewards)
@@ -111,7 +91,7 @@ def build_task(recipe: Recipe, policy: Policy, processes: Processes, *, say: Say
             asked,
             processes,
             proxy=reward,
-            heldout={name: partial(call, model) for name, _, model in heldout.rewards},
+            heldout={name: partial(call, model) for name, _, model in heldout},
         )
     if recipe.offline:
         stored = stored_data(recipe, policy, say=say)

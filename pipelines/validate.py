@@ -143,12 +143,10 @@ def _human(size: int) -> str:
     return f"{value:.1f} GiB"
 
 
-def report(recipe: Recipe, *, num_processes: int = 1) -> str:
-    """The whole answer as text."""
-    from pipelines.train import model_path
-
+def arithmetic(recipe: Recipe, *, num_processes: int = 1) -> str:
+    """Batches and budget as text; a division that leaves a rest is an error."""
     settings, budget = recipe.rollout, recipe.budget
-    arithmetic = plan(
+    work = plan(
         num_groups=settings.groups_per_iteration,
         group_size=settings.group_size,
         num_updates=budget.updates_per_iteration,
@@ -156,10 +154,17 @@ def report(recipe: Recipe, *, num_processes: int = 1) -> str:
         rank=0,
         batch_size=settings.batch_size,
     )
-    total = arithmetic.num_samples * budget.iterations
+    total = work.num_samples * budget.iterations
     updates = budget.iterations * budget.updates_per_iteration * budget.passes
-    lines = [to_yaml(recipe).rstrip(), "", f"batches: {arithmetic.describe()}"]
-    lines.append(f"budget: {budget.iterations} iterations, {updates} updates, {total:,} samples")
+    spent = f"budget: {budget.iterations} iterations, {updates} updates, {total:,} samples"
+    return f"batches: {work.describe()}\n{spent}"
+
+
+def report(recipe: Recipe, *, num_processes: int = 1) -> str:
+    """The whole answer as text."""
+    from pipelines.train import model_path
+
+    lines = [to_yaml(recipe).rstrip(), "", arithmetic(recipe, num_processes=num_processes)]
     folder = Path(model_path(recipe.model.path))
     if folder.is_dir():
         memory = describe_memory(estimate(recipe, folder, num_processes=num_processes))

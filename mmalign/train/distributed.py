@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
 from torch import Tensor, nn
 
 
@@ -32,11 +33,16 @@ def start(folder: str | Path | None = None, trackers: Sequence[str] = ()) -> Acc
     made = Accelerator(
         cpu=not torch.accelerator.is_available(),
         log_with=list(trackers) or None,
-        project_dir=None if folder is None else str(folder),
+        project_config=None if folder is None else _folders(Path(folder)),
     )
     if made.num_processes != wanted:
         raise ValueError(f"{wanted} processes were launched but they do not see each other ({made.num_processes})")
     return made
+
+
+def _folders(folder: Path) -> ProjectConfiguration:
+    """Trackers write under `<folder>/trackers`."""
+    return ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers"))
 
 
 class Processes:

@@ -1,7 +1,7 @@
 """Offline data: stored preference pairs (`mmalign.pref/1`) and stored samples, served an iteration at a time.
 
-Pairs file: JSONL of comparisons; the `pair` annotations of dimension `overall` are used, ties left out and
-counted. Samples file: JSONL with `prompt`, `media` and, for rwr, `reward`. Paths are relative to the file.
+Pairs file: comparisons whose annotations of dimension `overall` decide pairs; ties are left out and counted.
+Samples file: JSONL with `prompt`, `media` and, for rwr, `reward`. Paths are relative to the file.
 
 Shape legend: `B` rows, `T` frames, `C H W` pixels.
 """
@@ -9,7 +9,7 @@ Shape legend: `B` rows, `T` frames, `C H W` pixels.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 import torch
 
 from mmalign.config import Recipe
+from mmalign.data.comparisons import pairs
+from mmalign.data.formats import read_jsonl
 from mmalign.data.prompts import Prompt
 from mmalign.policies.base import Policy
 from mmalign.seeds import generator
@@ -24,6 +26,8 @@ from mmalign.train.credit import without_ties
 from mmalign.train.experience import Batch, encode
 from mmalign.train.methods import METHODS
 from mmalign.types import as_frames
+
+DIMENSION = "overall"
 
 
 @dataclass(frozen=True)
@@ -54,38 +58,22 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_pairs(path: str | Path) -> tuple[list[Row], int]:
-    """The decided pairs of a comparisons file, and how many ties and undecided pairs were left out."""
-    folder, rows, left_out = Path(path).parent, [], 0
-    for number, row in read_rows(path):
-        candidates = row.get("candidates", [])
-        source = next((i["uri"] for i in row.get("inputs", []) if i.get("role") == "source"), None)
-        prompt = Prompt(row["prompt"], folder / source if source else None)
-        for note in row.get("annotations", []):
-            if note.get("kind") != "pair" or note.get("dim") != "overall":
+    """The decided pairs of a comparisons file, and how many ties were left out."""
+    rows, ties = [], 0
+    for comparison in read_jsonl(path):
+        for pair in pairs(comparison, Path(path).parent, dimensions=(DIMENSION,)):
+            chance = pair.labels[DIMENSION]
+            if chance == 0.5:
+                ties += 1
                 continue
-            chance = _chance(note)
-            if chance is None or chance == 0.5:
-                left_out += 1
-                continue
-            try:
-                first, second = (folder / candidates[note[side]]["uri"] for side in ("i", "j"))
-            except (KeyError, IndexError, TypeError) as error:
-                raise ValueError(f"{path}:{number} has a pair without two candidates with a 'uri'") from error
-            if chance > 0.5:
-                rows.append(Row(prompt, first, chance, second))
-            else:
-                rows.append(Row(prompt, second, 1.0 - chance, first))
+            better, worse = (pair.a, pair.b) if chance > 0.5 else (pair.b, pair.a)
+            source = better.source if isinstance(better.source, Path) else None
+            assert isinstance(better.media, Path)
+            assert isinstance(worse.media, Path)
+            rows.append(Row(Prompt(pair.prompt, source), better.media, max(chance, 1.0 - chance), worse.media))
     if not rows:
-        raise ValueError(f"{path} has no decided pair annotation of dimension 'overall' ({left_out} left out)")
-    return rows, left_out
-
-
-def _chance(note: Mapping[str, Any]) -> float | None:
-    """How probably candidate i is the better one; None if the label decides nothing."""
-    data = {**note, **note.get("data", {})}
-    if data.get("p") is not None:
-        return float(data["p"])
-    return {"i": 1.0, "j": 0.0}.get(str(data.get("label")))
+        raise ValueError(f"{path} has no decided pair of dimension '{DIMENSION}' ({ties} ties)")
+    return rows, ties
 
 
 def read_samples(path: str | Path, recipe: Recipe) -> list[Row]:

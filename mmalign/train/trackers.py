@@ -63,7 +63,8 @@ class Trackers:
         if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
         if active:
-            accelerator.init_trackers(self.folder.name, config=_flat(config))
+            name = {"wandb": {"name": self.folder.name}} if "wandb" in active else {}
+            accelerator.init_trackers("mmalign", config=_flat(config), init_kwargs=name)
 
     def resume(self, iteration: int) -> None:
         """Forget everything written after the checkpoint of `iteration`."""

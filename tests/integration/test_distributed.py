@@ -38,7 +38,7 @@ def _launch(folder, num_processes, method):
     launch += ["--multi_gpu"] if num_processes > 1 else ["--cpu"]
     launch += [f"--main_process_port={port}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
     command = [*launch, str(ROOT / "tests/integration/tiny_run.py"), str(folder), json.dumps(options)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
 
 

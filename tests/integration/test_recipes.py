@@ -41,7 +41,7 @@ def _train(folder, name, pipeline="sd3", weights="lora", iterations=1, reward=re
     recipe = tiny_recipe(name, pipeline, model={"path": pipeline, "weights": weights}, **changes)
     prompts = ["make the circle red", "make the square green"]
     if pipeline == "flux_kontext":
-        source = write(folder / "source.png", torch.rand(1, 3, 32, 32))
+        source = write(folder / "source.png", torch.rand(1, 3, 24, 16))
         prompts = [Prompt(text, source) for text in prompts]
     trainer = build(recipe, folder, reward=reward, prompts=prompts)
     before = [p.detach().clone() for p in trainer.parameters]
@@ -129,7 +129,7 @@ def stored_files(tmp_path):
     write(tmp_path / "red.png", red)
     write(tmp_path / "green.png", green)
     candidates = [{"id": "a", "uri": "green.png"}, {"id": "b", "uri": "red.png"}]
-    notes = [("j", None), ("tie", None), ("i", 0.2)]
+    notes = [("j", None), ("tie", None), ("j", 0.2)]
     pairs = [
         {"schema": "mmalign.pref/1", "id": str(n), "prompt": f"a circle {n}", "candidates": candidates,
          "annotations": [{"dim": "overall", "kind": "pair", "i": 0, "j": 1, "label": label, "p": chance}]}
@@ -167,10 +167,10 @@ def test_offline_pairs_and_samples_train(stored_files, tmp_path):
 def test_mistakes_in_stored_files_name_the_line(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "a", "annotations": [{"dim": "overall", "kind": "pair", "label": "i"}]}\n')
-    with pytest.raises(ValueError, match=r"pairs.jsonl:1 has a pair without two candidates"):
+    with pytest.raises(ValueError, match=r"pairs.jsonl:1"):
         read_pairs(path)
     path.write_text("not json\n")
-    with pytest.raises(ValueError, match=r"pairs.jsonl:1 is not valid JSON"):
+    with pytest.raises(ValueError, match=r"pairs.jsonl:1"):
         read_pairs(path)
 
 
@@ -192,7 +192,7 @@ def test_learning_rate_warms_up_and_falls():
 def test_shipped_recipes_divide_on_one_and_two_processes(name):
     recipe = load_recipe(name)
     for num_processes in (1, 2):
-        assert "batches:" in validate.report(recipe, num_processes=num_processes)
+        assert "groups whole on a process" in validate.arithmetic(recipe, num_processes=num_processes)
 
 
 def test_the_memory_estimate_counts_the_real_parameters(tmp_path):

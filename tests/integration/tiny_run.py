@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 
 from mmalign.config import Recipe
 from mmalign.data.prompts import ListedPrompts, Prompt
+from mmalign.policies.flux_kontext import FluxKontext
 from mmalign.policies.registry import from_pipeline
+from mmalign.policies.wan import Wan
 from mmalign.strict import validate
 from mmalign.train.alignment import Alignment
 from mmalign.train.distributed import Processes
@@ -25,6 +27,10 @@ from mmalign.types import Scores
 from tests.contract import tiny_pipelines
 
 PROMPTS = ("a red circle", "a green square", "a big circle", "a small square")
+FAMILIES: dict[str, dict[str, Any]] = {
+    "flux_kontext": {"family": FluxKontext(text_length=8), "size": (24, 16)},
+    "wan": {"family": Wan(text_length=8), "size": (32, 16), "num_frames": 5},
+}
 METHODS: dict[str, dict[str, Any]] = {
     "sft": {"name": "sft", "levels": {"per_sample": 1}},
     "rwr": {"name": "rwr", "levels": {"per_sample": 1}},
@@ -71,7 +77,8 @@ def build(recipe: Recipe, folder: Path, reward=redness, prompts=PROMPTS, stored=
     """The trainer of a recipe on its tiny pipeline; `stored` makes offline data for the policy."""
     torch.manual_seed(0)
     pipeline = getattr(tiny_pipelines, recipe.model.path)()
-    policy = from_pipeline(pipeline, weights=recipe.model.weights, rank=4, alpha=8.0)
+    options_of_family = FAMILIES.get(recipe.model.path, {})
+    policy = from_pipeline(pipeline, weights=recipe.model.weights, rank=4, alpha=8.0, **options_of_family)
     processes = Processes()
     asked = tuple(Prompt(p) if isinstance(p, str) else p for p in prompts)
     examination = Examination(policy, recipe, asked[:2], processes, proxy=redness)

@@ -69,6 +69,9 @@ def launch(
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+    from mmalign import console
+
+    console.hide_hints()
     import rewardmodels
     from demos.generators import load_generators
 

@@ -65,8 +65,8 @@ def _opinion(entry: Entry, contest: Round, reward: str) -> str:
         value = f'<dd class="mm-none">no score: {escape(opinion.reason or "not given")}</dd>'
     else:
         best = contest.preferred(reward) == entry.generator
-        mark = ' <span class="mm-best">★ preferred</span>' if best else ""
-        value = f"<dd>{opinion.value:.3f}{mark}</dd>"
+        mark = '<span class="mm-best" role="img" aria-label="preferred">★</span> ' if best else ""
+        value = f"<dd>{mark}{opinion.value:.4g}</dd>"
     return f"<div><dt>{escape(reward)}</dt>{value}</div>"
 
 

@@ -14,7 +14,6 @@ Shapes: media is (B, T, C, H, W) in [0, 1].
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmalign import console
 from mmalign.config import Recipe, load_recipe, to_yaml
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def retrained(recipe: Recipe, models: Path) -> Recipe:
 def load(recipe: Recipe) -> tuple[Trainer, Alignment]:
     """Step 1: the generator with a fresh LoRA, the reward model, the verifier."""
     say("1. Loading the generator and the reward model")
-    quiet()
+    console.hide_hints()
+    console.hide_bars()
     from pipelines import train
 
     def watch(iteration: int, row: Mapping[str, float]) -> None:
@@ -124,17 +125,6 @@ def load(recipe: Recipe) -> tuple[Trainer, Alignment]:
             introduce(Path(recipe.output))
 
     return train.compose(recipe, watch=watch, say=lambda words: say(f"   {words}"))
-
-
-def quiet() -> None:
-    """Libraries keep their loading bars and hints to themselves; errors still come through."""
-    logging.getLogger("xformers").setLevel(logging.ERROR)
-    import diffusers.utils.logging as diffusers_log
-    import transformers.utils.logging as transformers_log
-
-    for log in (diffusers_log, transformers_log):
-        log.set_verbosity_error()
-        log.disable_progress_bar()
 
 
 def trained_before(trainer: Trainer, folder: Path) -> float:

@@ -12,15 +12,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from demos.contest import Named, Settings
-from mmalign import policies, shapes
+from mmalign import policies
 from mmalign.policies import PipelinePolicy
+from mmalign.policies.sources import fitted
 from mmalign.rollout import rollout
+from mmalign.shapes.bundle import model_path
 from mmalign.types import Modality
-
-BUNDLED = {"shapes-flow": "flow", "shapes-epsilon": "epsilon"}
 
 
 class PolicyGenerator:
@@ -77,11 +76,6 @@ def load_generators(
     return made
 
 
-def model_path(name: str) -> str:
-    """The folder of a bundled model, or the path or hub id as given."""
-    return str(shapes.bundled_path(BUNDLED[name])) if name in BUNDLED else name
-
-
 def switch(policy: PipelinePolicy, adapter: str | None) -> None:
     """Switch one LoRA of the pipeline on, or all off."""
     pipeline = policy.pipeline
@@ -90,12 +84,3 @@ def switch(policy: PipelinePolicy, adapter: str | None) -> None:
         pipeline.set_adapters([adapter])
     elif getattr(policy.network, "peft_config", None):
         pipeline.disable_lora()
-
-
-def fitted(source: Tensor, policy: PipelinePolicy) -> Tensor:
-    """A source image (1, 3, H, W) with the area the policy works at and sides it can divide."""
-    height, width = source.shape[-2:]
-    multiple = 2 * policy.pipeline.vae_scale_factor
-    scale = (policy.size[0] * policy.size[1] / (height * width)) ** 0.5
-    size = [max(multiple, round(side * scale / multiple) * multiple) for side in (height, width)]
-    return F.interpolate(source[None], size=size, mode="bicubic", antialias=True).clamp(0, 1)

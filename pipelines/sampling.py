@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mmalign.data.prompts import Prompt, ShapesPrompts, prompt_source, read_prompts
 from mmalign.media import read
 from mmalign.policies.registry import load as load_policy
+from mmalign.policies.sources import fitted
 from mmalign.rollout import rollout
 from mmalign.seeds import seed_of
+from mmalign.shapes.bundle import model_path
 from mmalign.types import Sample
 from pipelines.settings import Generator, Sampling
 
@@ -118,13 +119,7 @@ class Painter:
             raise ValueError(
                 f"{self.generator.label} edits pictures: '{request.prompt.text}' names no 'source' to edit"
             )
-        source = read(request.prompt.source)[:1]
-        area = self.sampling.size or self.policy.size
-        multiple = 2 * int(self.policy.pipeline.vae_scale_factor)
-        height, width = source.shape[-2:]
-        scale = (area[0] * area[1] / (height * width)) ** 0.5
-        size = [max(multiple, round(side * scale / multiple) * multiple) for side in (height, width)]
-        return F.interpolate(source, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        return fitted(read(request.prompt.source)[0], self.policy, area=self.sampling.size)
 
 
 def _load(generator: Generator, sampling: Sampling, device: str) -> tuple[Any, str, str | None]:
@@ -154,12 +149,3 @@ def _load(generator: Generator, sampling: Sampling, device: str) -> tuple[Any, s
     policy.weights.add_lora("turned", generator.negative)
     policy.weights.merge_negative("negative", offset="turned")
     return policy, "policy", "negative"
-
-
-def model_path(name: str) -> str:
-    """The folder of a bundled model, or the path or hub id as given."""
-    if name.startswith("shapes-"):
-        from mmalign.shapes import bundled_path
-
-        return str(bundled_path(name.removeprefix("shapes-")))
-    return name

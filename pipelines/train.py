@@ -19,6 +19,7 @@ from mmalign.data.prompts import prompt_source
 from mmalign.policies.base import Policy
 from mmalign.policies.registry import load as load_policy
 from mmalign.seeds import seed_of
+from mmalign.shapes.bundle import model_path
 from mmalign.train.alignment import Alignment
 from mmalign.train.distributed import Processes, start
 from mmalign.train.evaluation import Examination
@@ -46,15 +47,6 @@ def load_rewards(rewards: Sequence[Reward]) -> list[tuple[str, float, RewardMode
 def call(model: RewardModel, samples: Sequence[Sample]) -> Scores:
     """A reward as the function that the library takes."""
     return model(samples=samples)
-
-
-def model_path(name: str) -> str:
-    """A bundled model's folder for `shapes-flow` and `shapes-epsilon`, otherwise the path or hub id itself."""
-    if name.startswith("shapes-"):
-        from mmalign.shapes import bundled_path
-
-        return str(bundled_path(name.removeprefix("shapes-")))
-    return name
 
 
 def build_policy(recipe: Recipe, *, device: torch.device | str) -> Policy:
@@ -120,11 +112,15 @@ def finetune(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = No
     counters = trainer.train()
     if trainer.processes.is_main:
         seconds, tell = counters.seconds, say if say is not None else print
-        tell(f"done: {counters.iteration} iterations, {counters.updates} updates in {seconds:.0f} s; {recipe.output}")
+        tell(
+            f"done: {counters.iteration} iterations, {counters.updates} updates in {seconds:.0f} s; {recipe.output}"
+        )
     return counters
 
 
-def compose(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = None) -> tuple[Trainer, Alignment]:
+def compose(
+    recipe: Recipe, *, watch: Watch | None = None, say: Say | None = None
+) -> tuple[Trainer, Alignment]:
     """Everything a recipe names, loaded and put together, ready to train; and the task it trains."""
     check_available(recipe.trackers)
     folder = Path(recipe.output)

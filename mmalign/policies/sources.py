@@ -1,0 +1,24 @@
+"""The source image of an edit, brought to a size that a policy can work with.
+
+Shapes: an image is (3, H, W) in [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmalign.policies.base import Size
+from mmalign.policies.pipeline import PipelinePolicy
+
+
+def fitted(source: Tensor, policy: PipelinePolicy, area: Size | None = None) -> Tensor:
+    """`source` as (1, 3, H', W') with the area the policy works at (or `area`) and sides it can divide."""
+    wanted = area or policy.size
+    multiple = 2 * int(policy.pipeline.vae_scale_factor)
+    height, width = source.shape[-2:]
+    scale = (wanted[0] * wanted[1] / (height * width)) ** 0.5
+    size = [max(multiple, round(side * scale / multiple) * multiple) for side in (height, width)]
+    resized: Tensor = F.interpolate(source[None], size=size, mode="bicubic", antialias=True)
+    return torch.clamp(resized, 0, 1)

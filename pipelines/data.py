@@ -1,6 +1,6 @@
 """The verb `data`: import published preference data, check it, and draw the built-in world's.
 
-`shapes` writes a folder: `<split>.jsonl` (mmalign.pref/1, every two pictures of a prompt judged) with its pictures,
+`shapes` writes a folder: `pairs.jsonl` (mmalign.pref/1, every two pictures of a prompt judged) with its pictures,
 `prompts.jsonl`, and `manifest.jsonl`, by which `mmalign score FOLDER` reads it.
 """
 
@@ -59,7 +59,10 @@ def draw_shapes(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"--output {output} is not an empty folder: name a new one")
     law = Law(temperature=temperature, theta=tie_width)
-    pairs = write_pairs(output, split, num_prompts=num_prompts, law=law, seed=seed, num_images=num_candidates)
+    written = write_pairs(
+        output, split, num_prompts=num_prompts, law=law, seed=seed, num_images=num_candidates
+    )
+    pairs = written.replace(output / "pairs.jsonl")
     comparisons = list(read_jsonl(pairs))
     prompts = dict.fromkeys(comparison.prompt for comparison in comparisons)
     _write_lines(output / "prompts.jsonl", [{"prompt": prompt} for prompt in prompts])

@@ -171,9 +171,8 @@ def _cell(found: Mapping[str, Any] | None) -> str | None:
 
 
 def _tell(results: Mapping[str, Any], folder: Path) -> None:
-    table = Table(
-        "generator", "reward", "dimension", "mean", f"difference to {results['compared_with']}", "win rate"
-    )
+    names = ("generator", "reward", "dimension", "mean", f"against {results['compared_with']}", "win rate")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for row in results["rows"]:
         cells = [_cell(row.get(key)) or "–" for key in ("mean", "difference", "win_rate")]
         table.add_row(row["generator"], row["reward"], row["dimension"], *cells)

@@ -1,0 +1,295 @@
+"""The one reader and writer: every odd file becomes the same pixels or a sentence that says what to do."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmalign import media, video
+
+RED = (255, 0, 0)
+
+
+def quarters(height: int = 32, width: int = 48) -> np.ndarray:
+    """Red, green, blue and white quarters: every turn and flip of it is another picture."""
+    pixels = np.full((height, width, 3), 255, dtype=np.uint8)
+    pixels[: height // 2, : width // 2] = RED
+    pixels[: height // 2, width // 2 :] = (0, 255, 0)
+    pixels[height // 2 :, : width // 2] = (0, 0, 255)
+    return pixels
+
+
+def encode(
+    path: Path, *, num: int = 12, size: tuple[int, int] = (32, 64), stamps: list[int] | None = None
+) -> Path:
+    """A small H.264 file of a moving pattern, at 24 frames a second or at the given milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.height, stream.width = size
+        stream.pix_fmt, stream.options = "yuv420p", {"g": "4", "crf": "10"}
+        if stamps:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        base = np.random.default_rng(0).integers(0, 255, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8)
+        for k in range(num):
+            pixels = np.roll(base.repeat(8, 0).repeat(8, 1), 2 * k, axis=1)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            if stamps:
+                frame.pts, frame.time_base = stamps[k], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def test_png_comes_back_to_the_bit(tmp_path: Path) -> None:
+    pixels = torch.from_numpy(quarters()).permute(2, 0, 1).float() / 255
+    found = media.read(media.write(tmp_path / "a.png", pixels))
+    assert found.shape == (1, 3, 32, 48)
+    assert found.dtype == torch.float32
+    assert torch.equal(found[0], pixels)
+
+
+def test_jpeg_and_webp_are_near(tmp_path: Path) -> None:
+    pixels = torch.rand(3, 1, 1).expand(3, 40, 40)
+    for suffix in (".jpg", ".webp"):
+        assert (media.read(media.write(tmp_path / f"a{suffix}", pixels)) - pixels).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    upright = Image.fromarray(quarters())
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the stored picture is the upright one turned back
+    stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    found = media.read(tmp_path / "a.png")
+    assert torch.equal(found[0], torch.from_numpy(quarters()).permute(2, 0, 1).float() / 255)
+    info = media.probe(tmp_path / "a.png")
+    assert (info.height, info.width) == (32, 48)
+
+
+def test_transparency_lies_over_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (*RED, 0)).save(tmp_path / "clear.png")
+    Image.new("RGBA", (4, 4), (0, 0, 0, 128)).save(tmp_path / "half.png")
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([*RED, 0, 0, 0])
+    palette.save(tmp_path / "palette.png", transparency=0)
+    assert torch.equal(media.read(tmp_path / "clear.png"), torch.ones(1, 3, 4, 4))
+    assert torch.equal(media.read(tmp_path / "palette.png"), torch.ones(1, 3, 4, 4))
+    assert media.read(tmp_path / "half.png").mean() == pytest.approx(127 / 255, abs=0.003)
+
+
+def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg", quality=100)
+    cmyk = media.read(tmp_path / "cmyk.jpg")[0].mean(dim=(1, 2))
+    assert cmyk[0] > 0.9
+    assert cmyk[1] < 0.1
+    Image.fromarray(np.full((4, 4), 30000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    deep = media.read(tmp_path / "deep.png")
+    torch.testing.assert_close(deep, torch.full((1, 3, 4, 4), 30000 / 65535))
+    Image.new("1", (4, 4), 1).save(tmp_path / "bits.png")
+    Image.new("L", (4, 4), 51).save(tmp_path / "grey.png")
+    assert media.read(tmp_path / "bits.png").min() == 1.0
+    assert media.read(tmp_path / "grey.png").mean() == pytest.approx(0.2)
+    Image.fromarray(np.full((4, 4), 7.0, dtype=np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(ValueError, match="outside the range"):
+        media.read(tmp_path / "float.tiff")
+
+
+def test_one_pixel_and_very_long_pictures(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), RED).save(tmp_path / "one.png")
+    Image.new("RGB", (20_000, 3), RED).save(tmp_path / "long.png")
+    assert media.read(tmp_path / "one.png").shape == (1, 3, 1, 1)
+    assert media.read(tmp_path / "long.png").shape == (1, 3, 3, 20_000)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [9_000, 12_000, 60_000])
+def test_bombs_are_refused_by_their_header(tmp_path: Path, side: int) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    )
+    with pytest.raises(ValueError, match=r"bomb\.png.*(scale it down)"):
+        media.read(tmp_path / "bomb.png")
+
+
+def test_animated_pictures_are_refused_and_gifs_are_videos(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (8, 6), RED), Image.new("RGB", (8, 6), (0, 0, 255))
+    for name in ("a.png", "a.webp", "a.tiff"):
+        first.save(tmp_path / name, save_all=True, append_images=[second])
+        with pytest.raises(ValueError, match="of 2 frames"):
+            media.read(tmp_path / name)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second], duration=500)
+    frames = media.read(tmp_path / "a.gif")
+    assert frames.shape == (2, 3, 6, 8)
+    assert frames[0, 0].mean() > 0.9
+    assert frames[1, 2].mean() > 0.9
+    assert media.read(tmp_path / "a.gif", fps=4).shape[0] == 4
+    assert media.read(tmp_path / "a.gif", max_frames=1).shape[0] == 1
+
+
+@pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "empty.png", "text.jpg"])
+def test_damage_is_told_with_the_name(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file)
+    whole = file.read_bytes()
+    file.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"not a picture"}[file.stem])
+    with pytest.raises(ValueError, match=name):
+        media.read(file)
+
+
+def test_missing_and_unknown_files_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file"):
+        media.read(tmp_path / "nothing.png")
+    (tmp_path / "a.docx").write_bytes(b"")
+    with pytest.raises(ValueError, match="known are"):
+        media.read(tmp_path / "a.docx")
+
+
+def test_the_writer_refuses_what_is_no_picture(tmp_path: Path) -> None:
+    for frames, words in [
+        (torch.full((3, 4, 4), float("nan")), "NaN"),
+        (torch.full((3, 4, 4), 2.0), "must lie in"),
+        (torch.zeros(1, 4, 4), "expected"),
+        (torch.zeros(2, 3, 4, 4), "name it .mp4"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            media.write(tmp_path / "a.png", frames)
+    with pytest.raises(ValueError, match="cannot write"):
+        media.write(tmp_path / "a.xyz", torch.zeros(3, 4, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_find_is_sorted_and_leaves_hidden_files_out(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.MP4", ".hidden/d.png", ".e.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [f.relative_to(tmp_path).as_posix() for f in media.find(tmp_path)] == ["a/c.MP4", "b.png"]
+    assert [f.name for f in media.find(tmp_path, kinds=["video"])] == ["c.MP4"]
+
+
+# ---------------------------------------------------------------- videos
+
+
+@pytest.mark.parametrize("size", [(32, 48), (33, 47), (2, 2)])
+def test_video_comes_back_with_its_size_and_number(tmp_path: Path, size: tuple[int, int]) -> None:
+    frames = torch.linspace(0, 1, 5)[:, None, None, None].expand(5, 3, *size)
+    path = media.write(tmp_path / "a.mp4", frames, fps=8)
+    found = media.read(path)
+    assert found.shape == frames.shape
+    assert (found - frames).abs().max() < 0.05
+    info = media.probe(path)
+    assert (info.kind, info.num_frames, info.height, info.width) == ("video", 5, *size)
+    assert info.fps == pytest.approx(8)
+
+
+def test_both_decoders_give_identical_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    path = encode(tmp_path / "a.mp4", num=20)
+    called: list[bool] = []
+    original = video._decode_decord
+
+    def watched(*arguments: object) -> np.ndarray | None:
+        found = original(*arguments)  # type: ignore[arg-type]
+        called.append(found is not None)
+        return found
+
+    monkeypatch.setattr(video, "_decode_decord", watched)
+    by_decord = {fps: media.read(path, fps=fps) for fps in (None, 5.0)}
+    assert called == [True, True]
+    monkeypatch.setattr(video, "has_decord", lambda: False)
+    for fps, frames in by_decord.items():
+        assert torch.equal(frames, media.read(path, fps=fps))
+
+
+def test_variable_frame_rate_is_sampled_by_time(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mkv", num=5, stamps=[0, 100, 1000, 1100, 2000])
+    every = media.read(path)
+    assert every.shape[0] == 5
+    seconds = media.read(path, fps=1)
+    assert torch.equal(seconds[:3], every[[0, 2, 4]])
+    assert torch.equal(media.read(path, max_frames=3), every[[0, 2, 4]])
+
+
+def test_rotated_video_stands_upright(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", size=(32, 64), num=3)
+    lying = media.read(path)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 32 << 16, 0, 1 << 30)
+    path.write_bytes(data)
+    upright = media.read(path)
+    assert upright.shape == (3, 3, 64, 32)
+    assert torch.equal(upright, lying.rot90(-1, dims=(2, 3)))
+    assert media.probe(path).height == 64
+
+
+def test_choose() -> None:
+    times = [k / 10 for k in range(10)]
+    assert video.choose(times, fps=None, max_frames=None) == list(range(10))
+    assert video.choose(times, fps=5, max_frames=None, end=1.0) == [0, 2, 4, 6, 8]
+    assert video.choose(times, fps=20, max_frames=None, end=1.0) == [k // 2 for k in range(20)]
+    assert video.choose(times, fps=None, max_frames=2) == [0, 9]
+    assert video.choose([0.0], fps=4, max_frames=8, end=0.0) == [0]
+    for wrong in ({"fps": 0.0, "max_frames": None}, {"fps": None, "max_frames": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            video.choose(times, **wrong)
+
+
+def test_broken_videos_are_told(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "whole.mkv", num=48, size=(128, 128)).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 3])
+    (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(2000))
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono"
+        )
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    for name, words in [
+        ("cut.mkv", "cut short"),
+        ("noise.mp4", "damaged"),
+        ("empty.mp4", "damaged"),
+        ("sound.mp4", "sound only"),
+    ]:
+        with pytest.raises(ValueError, match=f"{name}.*{words}"):
+            media.read(tmp_path / name)
+
+
+def test_a_video_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "a.mp4", num=10)
+    monkeypatch.setattr(video, "MAX_VIDEO_PIXELS", 5 * 32 * 64)
+    with pytest.raises(ValueError, match="max_frames"):
+        media.read(path)
+    assert media.read(path, max_frames=5).shape[0] == 5
+
+
+@pytest.mark.slow
+def test_real_videos_decode_alike(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    files = media.find(real_data / "videos")
+    assert files
+    for file in files:
+        with monkeypatch.context() as patch:
+            one = media.read(file, max_frames=6)
+            patch.setattr(video, "has_decord", lambda: False)
+            assert torch.equal(one, media.read(file, max_frames=6)), file.name

@@ -163,10 +163,17 @@ class Scores:
 class RewardModel(Protocol):
     """Anything that judges samples."""
 
-    name: str
-    modalities: frozenset[Modality]
-    dimensions: tuple[str, ...]
-    differentiable: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def modalities(self) -> frozenset[Modality]: ...
+
+    @property
+    def dimensions(self) -> tuple[str, ...]: ...
+
+    @property
+    def differentiable(self) -> bool: ...
 
     def __call__(self, *, samples: Sequence[Sample]) -> Scores: ...
 

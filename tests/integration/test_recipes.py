@@ -118,6 +118,14 @@ def test_a_step_of_grpo_makes_good_samples_likelier(tmp_path):
     assert rows[-1]["loss"] < 0.0  # mean of 0 before and less after
 
 
+def test_an_untrained_negative_model_is_plain_guidance(tmp_path):
+    guided = {"every": 4, "num_prompts": 2, "seeds_per_prompt": 1, "num_steps": 2, "guidance": 3.0}
+    _, _, negative = _train(tmp_path / "npo", "npo", evaluation=guided)
+    _, _, plain = _train(tmp_path / "sft", "sft", evaluation=guided)
+    assert negative[0]["eval/reward"] == pytest.approx(plain[0]["eval/reward"], abs=1e-6)
+    assert negative[-1]["eval/reward"] != negative[0]["eval/reward"]
+
+
 # ---------------------------------------------------------------- stored data
 
 

@@ -49,6 +49,11 @@ class Policy(Protocol):
     @property
     def modality(self) -> Modality: ...
 
+    @property
+    def size(self) -> Size:
+        """Height and width of what is generated unless a call says otherwise."""
+        ...
+
     def encode(
         self,
         prompts: Sequence[str],

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmalign.policies.base import Size
-from mmalign.policies.pipeline import PipelinePolicy
+from mmalign.policies.base import Policy, Size
 
 
-def fitted(source: Tensor, policy: PipelinePolicy, area: Size | None = None) -> Tensor:
+def fitted(source: Tensor, policy: Policy, area: Size | None = None) -> Tensor:
     """`source` as (1, 3, H', W') with the area the policy works at (or `area`) and sides it can divide."""
     wanted = area or policy.size
     multiple = 2 * int(policy.pipeline.vae_scale_factor)

@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import mmalign.shapes
 from mmalign import policies
 from mmalign.policies import PipelinePolicy
 from mmalign.policies.flux_kontext import FluxKontext
@@ -24,6 +23,7 @@ from mmalign.policies.sd3 import StableDiffusion3
 from mmalign.policies.wan import Wan
 from mmalign.process import Sde
 from mmalign.rollout import replay, rollout
+from mmalign.shapes.bundle import bundled_path
 from mmalign.types import Conditions
 from tests.contract import tiny_pipelines as tiny
 
@@ -53,8 +53,7 @@ def bundled(name: str) -> Callable[[], Any]:
         from diffusers import DiffusionPipeline
 
         without_t5 = {"text_encoder_3": None, "tokenizer_3": None} if name == "flow" else {}
-        folder = str(mmalign.shapes.bundled_path(name))
-        return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **without_t5)
+        return DiffusionPipeline.from_pretrained(str(bundled_path(name)), use_safetensors=True, **without_t5)
 
     return build
 
@@ -89,8 +88,11 @@ CASES = [
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
     chosen = request.param
-    if chosen.name.startswith("bundled-") and not hasattr(mmalign.shapes, "bundled_path"):
-        pytest.skip("the bundled models are not in this checkout yet")
+    if chosen.name.startswith("bundled-"):
+        try:
+            bundled_path(chosen.name.removeprefix("bundled-"))
+        except ValueError as absent:
+            pytest.skip(str(absent))
     return chosen
 
 

@@ -1,0 +1,147 @@
+"""What every reward keeps: batch = single, any order, the same twice, one bad sample harms no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import rewardmodels
+from mmalign.media import write
+from mmalign.shapes import render
+from mmalign.types import RewardModel, Sample
+from rewardmodels.combine import Combined
+from tests.unit.rewardmodels.tiny import tiny_reward
+
+PROMPTS = [
+    "a red circle",
+    "two blue squares",
+    "a green cross above a yellow triangle",
+    "a large orange square",
+]
+
+
+def brightness(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+    """A function reward."""
+    return images.mean(dim=(1, 2, 3)) + torch.tensor([0.01 * len(prompt) for prompt in prompts])
+
+
+def _combined(rule: str) -> RewardModel:
+    parts = [(name, 1.0, rewardmodels.load(name)) for name in ("shapes-verifier", "jpeg-compressibility")]
+    return Combined(parts, rule=rule)  # type: ignore[arg-type]
+
+
+REWARDS: dict[str, Callable[[], RewardModel]] = {
+    **{name: lambda name=name: rewardmodels.load(name) for name in rewardmodels.available()},
+    "shapes-verifier, passed": lambda: rewardmodels.load("shapes-verifier", score="passed"),
+    "function": lambda: rewardmodels.load(f"{__name__}:brightness"),
+    "random VLM, prompt first": lambda: tiny_reward(template="prompt-media/1").requires_grad_(False),
+    "random VLM, sequential positions": lambda: tiny_reward(positions="sequential").requires_grad_(False),
+    "weighted sum": lambda: _combined("sum"),
+}
+
+
+@pytest.fixture(scope="module", params=list(REWARDS))
+def reward(request: pytest.FixtureRequest) -> RewardModel:
+    return REWARDS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    images = torch.cat([render(PROMPTS, seed=1), render(PROMPTS, seed=2).roll(1, 0)])
+    return [
+        Sample(prompt, image, id=str(i))
+        for i, (prompt, image) in enumerate(zip(PROMPTS * 2, images, strict=True))
+    ]
+
+
+def test_it_is_a_reward_model(reward: RewardModel) -> None:
+    assert isinstance(reward, RewardModel)
+    assert reward.name and "image" in reward.modalities and reward.dimensions
+
+
+def test_shapes_and_names(reward: RewardModel, samples: list[Sample]) -> None:
+    scores = reward(samples=samples)
+    assert scores.names == reward.dimensions and scores.values.shape == (8, len(reward.dimensions))
+    assert bool(scores.valid.all()) and scores.values.dtype == torch.float32
+    assert len(reward(samples=[])) == 0
+
+
+def test_arguments_are_keywords(reward: RewardModel, samples: list[Sample]) -> None:
+    with pytest.raises(TypeError):
+        reward(samples)  # type: ignore[misc]
+
+
+def test_a_batch_is_its_samples_one_by_one(reward: RewardModel, samples: list[Sample]) -> None:
+    together = reward(samples=samples)
+    alone = torch.cat([reward(samples=[sample]).overall for sample in samples])
+    torch.testing.assert_close(together.overall, alone, atol=1e-5, rtol=0)
+
+
+def test_order_does_not_matter(reward: RewardModel, samples: list[Sample]) -> None:
+    order = [5, 0, 7, 2, 1, 6, 4, 3]
+    turned = reward(samples=[samples[i] for i in order]).overall
+    torch.testing.assert_close(turned, reward(samples=samples).overall[order], atol=1e-5, rtol=0)
+
+
+def test_twice_is_the_same(reward: RewardModel, samples: list[Sample]) -> None:
+    assert torch.equal(reward(samples=samples).overall, reward(samples=samples).overall)
+
+
+def test_pictures_of_several_sizes_are_judged(reward: RewardModel, samples: list[Sample]) -> None:
+    mixed = [samples[0], Sample(PROMPTS[1], render([PROMPTS[1]], size=64)[0]), samples[2]]
+    scores = reward(samples=mixed)
+    assert bool(scores.valid.all())
+    torch.testing.assert_close(
+        scores.overall[[0, 2]], reward(samples=samples).overall[[0, 2]], atol=1e-5, rtol=0
+    )
+
+
+def test_files_score_as_their_pixels(reward: RewardModel, samples: list[Sample], tmp_path: Path) -> None:
+    image = (samples[0].frames()[0] * 255).round() / 255
+    path = write(tmp_path / "a.png", image)
+    both = reward(samples=[Sample(PROMPTS[0], image), Sample(PROMPTS[0], path)])
+    torch.testing.assert_close(both.overall[0], both.overall[1], atol=1e-5, rtol=0)
+
+
+def test_a_bad_sample_is_nan_with_a_reason_and_harms_no_other(
+    reward: RewardModel, samples: list[Sample], tmp_path: Path
+) -> None:
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n")
+    bad = [
+        Sample("a red circle", tmp_path / "missing.png"),
+        Sample("a red circle", tmp_path / "cut.png"),
+        replace(samples[0], media=torch.full((3, 32, 32), float("nan"))),
+        replace(samples[0], media=torch.full((3, 32, 32), 7.0)),
+        replace(samples[0], media=torch.rand(1, 32, 32)),
+        replace(samples[0], media=torch.rand(5, 3, 32, 32)),
+    ]
+    mixed = [samples[0], *bad, samples[1]]
+    scores = reward(samples=mixed)
+    assert scores.valid.tolist() == [True, *[False] * len(bad), True]
+    assert bool(torch.isnan(scores.overall[1:-1]).all()) and bool(torch.isnan(scores.values[1:-1]).all())
+    assert all(reason for reason in scores.reasons[1:-1]) and scores.reasons[0] is None
+    torch.testing.assert_close(
+        scores.overall[[0, -1]], reward(samples=samples[:2]).overall, atol=1e-5, rtol=0
+    )
+
+
+def test_odd_prompts_are_judged_or_refused_with_a_reason(reward: RewardModel, samples: list[Sample]) -> None:
+    odd = ["", "красный круг", "<|Reward|> <|image_pad|>", "red " * 1000, "a RED circle"]
+    scores = reward(samples=[*(replace(samples[0], prompt=prompt) for prompt in odd), samples[0]])
+    for valid, reason in zip(scores.valid.tolist(), scores.reasons, strict=True):
+        assert valid or reason
+    torch.testing.assert_close(scores.overall[-1], reward(samples=samples[:1]).overall[0], atol=1e-5, rtol=0)
+
+
+def test_gradients_reach_the_pixels_where_promised(reward: RewardModel, samples: list[Sample]) -> None:
+    image = samples[0].frames()[0].clone().requires_grad_()
+    scores = reward(samples=[Sample(PROMPTS[0], image)])
+    if not reward.differentiable:
+        assert not scores.overall.requires_grad
+        return
+    scores.overall.sum().backward()
+    assert image.grad is not None and float(image.grad.abs().max()) > 0

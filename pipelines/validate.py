@@ -162,7 +162,7 @@ def arithmetic(recipe: Recipe, *, num_processes: int = 1) -> str:
 
 def report(recipe: Recipe, *, num_processes: int = 1) -> str:
     """The whole answer as text."""
-    from pipelines.train import model_path
+    from mmalign.shapes.bundle import model_path
 
     lines = [to_yaml(recipe).rstrip(), "", arithmetic(recipe, num_processes=num_processes)]
     folder = Path(model_path(recipe.model.path))

@@ -17,6 +17,7 @@ from torch import Tensor
 from mmalign.config import Model, Recipe
 from mmalign.data.prompts import Prompt
 from mmalign.policies.base import Policy
+from mmalign.policies.sources import fitted
 from mmalign.process import Sde
 from mmalign.rollout import rollout
 from mmalign.seeds import generators
@@ -65,21 +66,25 @@ class Batch:
         return [self.select(part) for part in rows.split(size)]
 
 
-def sources_of(prompts: Sequence[Prompt], device: torch.device) -> Tensor | None:
-    """The source media (B, T, C, H, W) of edits, or None where there are none."""
+def sources_of(policy: Policy, prompts: Sequence[Prompt], size: tuple[int, int] | None) -> Tensor | None:
+    """The source images (B, 1, C, H, W) of edits at a size the policy takes, or None where there are none."""
     given = [prompt.source for prompt in prompts]
     if all(source is None for source in given):
         return None
     if any(source is None for source in given):
         raise ValueError("some prompts have a source and some have none: keep edits and generation apart")
-    return torch.stack([as_frames(source) for source in given if source is not None]).to(device)
+    images = [fitted(as_frames(source)[0], policy, size) for source in given if source is not None]
+    shapes = sorted({tuple(image.shape[-2:]) for image in images})
+    if len(shapes) > 1:
+        raise ValueError(f"sources of one batch differ in shape ({shapes[:3]}): bring them to one aspect ratio")
+    return torch.stack(images).to(policy.device)
 
 
 def encode(policy: Policy, prompts: Sequence[Prompt], model: Model, *, guidance: float) -> Conditions:
     """Each prompt once through the text encoders."""
     return policy.encode(
         [prompt.text for prompt in prompts],
-        sources=sources_of(prompts, policy.device),
+        sources=sources_of(policy, prompts, model.size),
         size=model.size,
         num_frames=model.num_frames,
         guidance=guidance,

@@ -25,7 +25,13 @@ from mmalign.train.loop import Run, Trainer
 from mmalign.train.trackers import check_available
 from rewardmodels.card import card
 from rewardmodels.examination import (
-    Half, Judged, accuracy, calibration_error, fit_temperature, judge_pairs, judge_shapes,
+    Half,
+    Judged,
+    accuracy,
+    calibration_error,
+    fit_temperature,
+    judge_pairs,
+    judge_shapes,
 )
 from rewardmodels.recipe import RewardRecipe
 from rewardmodels.scratch import build
@@ -66,9 +72,7 @@ def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, Reward
         build_model(recipe), recipe, build_source(recipe), processes, examine=partial(examine, recipe)
     )
     settings = recipe.optimizer
-    make = partial(
-        make_optimizer, recipe, task
-    )
+    make = partial(make_optimizer, recipe, task)
     plan = Run(
         folder=Path(recipe.output),
         iterations=recipe.budget.updates,
@@ -172,5 +176,7 @@ def summary(quality: Mapping[str, Any]) -> str:
     part = quality["accuracy"]
     line = f"held-out accuracy {part['mean']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
     if "best" in quality:
-        line += f", expected {quality['expected']:.3f} of at best {quality['best']:.3f} ({quality['ratio']:.1%})"
+        line += (
+            f", expected {quality['expected']:.3f} of at best {quality['best']:.3f} ({quality['ratio']:.1%})"
+        )
     return line

@@ -77,7 +77,9 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
         return FunctionReward(name_or_path, **options)
     near = difflib.get_close_matches(name_or_path, CATALOG, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(CATALOG)}"
-    raise ValueError(f"no reward '{name_or_path}': {hint} (or a model folder, or a Python function as module:name)")
+    raise ValueError(
+        f"no reward '{name_or_path}': {hint} (or a model folder, or a Python function as module:name)"
+    )
 
 
 def _check_options(name: str, loader: Any, options: Mapping[str, Any]) -> None:
@@ -87,5 +89,9 @@ def _check_options(name: str, loader: Any, options: Mapping[str, Any]) -> None:
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(sorted(known)) or 'no options'}"
+            hint = (
+                f"did you mean '{near[0]}'?"
+                if near
+                else f"it takes {', '.join(sorted(known)) or 'no options'}"
+            )
             raise ValueError(f"reward '{name}' has no option '{option}'; {hint}")

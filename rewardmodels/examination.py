@@ -63,7 +63,13 @@ def half_of(prompt: str) -> Half:
 
 
 def judge_shapes(
-    model: RewardModel, half: Half, *, num_prompts: int, temperature: float, seed: int = 0, damage: float = 0.5
+    model: RewardModel,
+    half: Half,
+    *,
+    num_prompts: int,
+    temperature: float,
+    seed: int = 0,
+    damage: float = 0.5,
 ) -> Judged:
     """Pictures of held-out prompts, four to a prompt, scored the way a user scores them."""
     law, answers = Law(temperature=temperature), generator("reward-examination", half, seed)

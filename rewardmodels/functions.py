@@ -41,7 +41,11 @@ class FunctionReward:
     def __call__(self, *, samples: Sequence[Sample]) -> Scores:
         """Scores of images of any sizes, those of one size together."""
         return score(
-            samples, self._judge, names=self.dimensions, modalities=self.modalities, batch_size=self.batch_size
+            samples,
+            self._judge,
+            names=self.dimensions,
+            modalities=self.modalities,
+            batch_size=self.batch_size,
         )
 
     def _judge(self, batch: Sequence[Prepared]) -> Tensor:

@@ -76,7 +76,9 @@ class PixelRule:
         """Height and width after resizing: multiples of patch * merge, area within the limits."""
         unit = self.patch_size * self.merge_size
         if max(height, width) / min(height, width) > 200:
-            raise ValueError(f"media of {width} x {height} is too narrow: crop it to an aspect ratio below 200")
+            raise ValueError(
+                f"media of {width} x {height} is too narrow: crop it to an aspect ratio below 200"
+            )
         tall, wide = max(unit, round(height / unit) * unit), max(unit, round(width / unit) * unit)
         if tall * wide > self.max_pixels:
             shrink = math.sqrt(height * width / self.max_pixels)
@@ -97,7 +99,9 @@ def patchify(frames: Tensor, rule: PixelRule) -> tuple[Tensor, tuple[int, int, i
     num, _, channels, height, width = frames.shape
     size = rule.target_size(height, width)
     if size != (height, width):
-        flat = F.interpolate(frames.flatten(0, 1), size=size, mode="bicubic", antialias=True, align_corners=False)
+        flat = F.interpolate(
+            frames.flatten(0, 1), size=size, mode="bicubic", antialias=True, align_corners=False
+        )
         frames = flat.clamp(0, 1).unflatten(0, (num, -1))
     missing = -frames.shape[1] % rule.temporal_patch_size
     if missing:
@@ -110,7 +114,9 @@ def patchify(frames: Tensor, rule: PixelRule) -> tuple[Tensor, tuple[int, int, i
     blocks = ((frames - mean) / std).reshape(
         num, t, depth, channels, h // merge, merge, side, w // merge, merge, side
     )
-    patches = blocks.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9).reshape(num, t * h * w, channels * depth * side * side)
+    patches = blocks.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9).reshape(
+        num, t * h * w, channels * depth * side * side
+    )
     return patches, grid
 
 
@@ -154,7 +160,9 @@ class InputBuilder:
         specials = [part for part in self.template.parts if part.startswith("<|")]
         for token in (*specials, self.image_token, self.start_token, self.end_token):
             if self.tokenizer.convert_tokens_to_ids(token) == self.tokenizer.unk_token_id:
-                raise ValueError(f"the tokenizer lacks the token {token}, which template {self.template.key} needs")
+                raise ValueError(
+                    f"the tokenizer lacks the token {token}, which template {self.template.key} needs"
+                )
         ids = self.tokenizer.convert_tokens_to_ids
         self._reward_ids = torch.tensor([ids(token) for token in specials])
         self._text = lru_cache(maxsize=65536)(self._tokenize)
@@ -251,7 +259,9 @@ class InputBuilder:
                 text([token(self.start_token)])
                 t, h, w = left.pop(0)
                 tall, wide = h // self.rule.merge_size, w // self.rule.merge_size
-                place = torch.cartesian_prod(torch.arange(t), torch.arange(tall), torch.arange(wide)).T + start
+                place = (
+                    torch.cartesian_prod(torch.arange(t), torch.arange(tall), torch.arange(wide)).T + start
+                )
                 pad = torch.full((1, place.shape[1]), token(self.image_token))
                 pieces.append(torch.cat([pad, place]))
                 start += max(t, tall, wide)
@@ -268,7 +278,9 @@ class InputBuilder:
         ends = (row[0] == self.tokenizer.convert_tokens_to_ids(self.end_token)).nonzero()
         return int(ends[-1]) + 1
 
-    def _pad(self, groups: Sequence[Sequence[Tensor]], order: Tensor, pixels: Tensor, grids: Tensor) -> VlmInputs:
+    def _pad(
+        self, groups: Sequence[Sequence[Tensor]], order: Tensor, pixels: Tensor, grids: Tensor
+    ) -> VlmInputs:
         """Rows of one or several prompts to one batch; `order` sorts the scores as they were asked for."""
         joined = [group[0] for group in groups]
         segments: list[Tensor] | None = None

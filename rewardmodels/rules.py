@@ -46,7 +46,9 @@ class ShapesVerifier:
         return torch.stack([verdict.instruction_following, verdict.visual_quality, overall.float()], 1)
 
 
-def shapes_verifier(*, score: Literal["graded", "passed"] = "graded", batch_size: int = 256) -> ShapesVerifier:
+def shapes_verifier(
+    *, score: Literal["graded", "passed"] = "graded", batch_size: int = 256
+) -> ShapesVerifier:
     """The judge of the shapes world; `score` says what `overall` is."""
     if score not in ("graded", "passed"):
         raise ValueError(f"option score of shapes-verifier must be 'graded' or 'passed', got {score!r}")
@@ -73,7 +75,9 @@ class JpegSize:
         return score(samples, self._judge, names=self.dimensions, modalities=self.modalities, batch_size=64)
 
     def _judge(self, batch: Sequence[Prepared]) -> Tensor:
-        return torch.tensor([[self.sign * self.kilobytes(one.frames[0]) / KILOBYTES_PER_POINT] for one in batch])
+        return torch.tensor(
+            [[self.sign * self.kilobytes(one.frames[0]) / KILOBYTES_PER_POINT] for one in batch]
+        )
 
     def kilobytes(self, image: Tensor) -> float:
         """Size of (3, H, W) in [0, 1] as JPEG, in units of 1000 bytes."""

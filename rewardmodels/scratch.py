@@ -19,7 +19,9 @@ from rewardmodels.tokens import word_tokenizer
 from rewardmodels.vlm import VlmReward
 
 
-def build(model: Model, scratch: Scratch, words: Sequence[str], *, dimensions: tuple[str, ...], seed: int) -> VlmReward:
+def build(
+    model: Model, scratch: Scratch, words: Sequence[str], *, dimensions: tuple[str, ...], seed: int
+) -> VlmReward:
     """A reward model with random weights; the same seed gives the same weights."""
     tokenizer = word_tokenizer(words)
     token = tokenizer.convert_tokens_to_ids

@@ -59,4 +59,6 @@ class RewardSettings:
         wrong = sorted(known.symmetric_difference(given))
         if wrong:
             raise ValueError(f"{path}: missing or unknown keys {', '.join(wrong)}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+        return cls(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        )

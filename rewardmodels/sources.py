@@ -84,7 +84,9 @@ class FileSource:
         made: list[PreferencePair] = []
         total = len(self.offsets)
         with self.path.open("rb") as lines:
-            for place in range(number * self.comparisons_per_bundle, (number + 1) * self.comparisons_per_bundle):
+            for place in range(
+                number * self.comparisons_per_bundle, (number + 1) * self.comparisons_per_bundle
+            ):
                 epoch, position = divmod(place, total)
                 lines.seek(self.offsets[_order(total, self.seed, epoch)[position]])
                 made += self._pairs(lines.readline())

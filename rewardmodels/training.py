@@ -59,7 +59,9 @@ def inputs_of(model: VlmReward, samples: Sequence[Sample]) -> VlmInputs:
     )  # fmt: skip
 
 
-def loss_of(method: Method, raw: Tensor, pairs: Sequence[PreferencePair], first: Tensor, second: Tensor) -> Loss:
+def loss_of(
+    method: Method, raw: Tensor, pairs: Sequence[PreferencePair], first: Tensor, second: Tensor
+) -> Loss:
     """The loss of every pair from the scores (S, D), summed over dimensions; an absent label is left out."""
     nan = float("nan")
     table = [[pair.labels.get(dim, nan) for dim in method.dimensions] for pair in pairs]
@@ -91,7 +93,9 @@ class RewardTraining:
         self.recipe, self.source, self.processes, self.examine = recipe, source, processes, examine
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("lm_head" not in name or _is_tied(self.model))
-        self.averages = {name: p.detach().clone() for name, p in self._trained()} if recipe.method.average else {}
+        self.averages = (
+            {name: p.detach().clone() for name, p in self._trained()} if recipe.method.average else {}
+        )
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
@@ -111,7 +115,9 @@ class RewardTraining:
         progress = iteration / self.recipe.budget.updates
         mine = range(iteration * num + self.processes.rank, (iteration + 1) * num, self.processes.num)
         bundles = [self.source.bundle(number, progress) for number in mine]
-        yield Update(sum(len(bundle) for bundle in bundles), [partial(self._loss, bundle) for bundle in bundles])
+        yield Update(
+            sum(len(bundle) for bundle in bundles), [partial(self._loss, bundle) for bundle in bundles]
+        )
 
     def _loss(self, bundle: Sequence[PreferencePair]) -> Loss:
         samples, first, second = distinct(bundle)
@@ -164,7 +170,9 @@ class Averaged:
         self.model, self.averages = model, averages
 
     def __enter__(self) -> VlmReward:
-        self.kept = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.averages}
+        self.kept = {
+            name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.averages
+        }
         self._set(self.averages)
         return self.model.eval()
 

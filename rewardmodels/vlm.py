@@ -23,7 +23,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
 from mmalign.types import Modality, Sample, Scores
@@ -103,9 +106,7 @@ class VlmReward(nn.Module):
 
     def _judge(self, batch: Sequence[Prepared]) -> Tensor:
         sources = [one.source for one in batch if one.source is not None]
-        inputs = self.builder(
-            [one.prompt for one in batch], [one.frames for one in batch], sources or None
-        )
+        inputs = self.builder([one.prompt for one in batch], [one.frames for one in batch], sources or None)
         return self.normalized(self.raw(inputs))
 
     def probability(self, first: Scores, second: Scores) -> Tensor:
@@ -116,10 +117,14 @@ class VlmReward(nn.Module):
         """Write the layout above; `dtype` is that of the weights on disk (the head stays float32)."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        state = {key: value.detach().to(dtype) if dtype else value for key, value in self.vlm.state_dict().items()}
+        state = {
+            key: value.detach().to(dtype) if dtype else value for key, value in self.vlm.state_dict().items()
+        }
         self.vlm.save_pretrained(target, state_dict=state)
         self.builder.tokenizer.save_pretrained(target)
-        head = {key: value.detach().float().cpu().contiguous() for key, value in self.head.state_dict().items()}
+        head = {
+            key: value.detach().float().cpu().contiguous() for key, value in self.head.state_dict().items()
+        }
         save_file(head, target / HEAD)
         (target / PIXELS).write_text(json.dumps(pixels_record(self.builder.rule), indent=2) + "\n")
         self.settings.save(target / CONFIG)
@@ -159,7 +164,9 @@ def load_folder(
     vlm, report = AutoModelForImageTextToText.from_pretrained(
         folder, dtype=getattr(torch, dtype), output_loading_info=True
     )
-    wrong = {kind: report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[kind]}
+    wrong = {
+        kind: report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[kind]
+    }
     if wrong:
         raise ValueError(f"{folder}: the weights do not fit the model: {wrong}")
     head = build_head(settings.head, vlm.config.get_text_config().hidden_size, len(settings.dimensions))

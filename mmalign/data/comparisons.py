@@ -63,7 +63,9 @@ def pair_verdict(data: Mapping[str, Any]) -> Verdict:
         raise ValueError(f"label {label!r} is unknown: use one of {LABELS}")
     if counts is not None:
         if len(counts) != 3 or min(counts) < 0 or sum(counts) == 0:
-            raise ValueError(f"counts must be [votes for i, for j, ties] with at least one vote, got {counts}")
+            raise ValueError(
+                f"counts must be [votes for i, for j, ties] with at least one vote, got {counts}"
+            )
         share = (counts[0] + 0.5 * counts[2]) / sum(counts)
         if p is not None and abs(share - p) > 1e-3:
             raise ValueError(f"p {p} contradicts the votes {counts}, which say {share:.4f}: leave one out")
@@ -98,9 +100,7 @@ def pairs(comparison: Comparison, root: Path, *, dimensions: Sequence[str] = ())
             ties.setdefault((first, second), {})[note.dim] = verdict.tie
     group = comparison.group or group_of(comparison.prompt, comparison.inputs)
     return [
-        PreferencePair(
-            comparison.prompt, samples[i], samples[j], known, ties[i, j], comparison.weight, group
-        )
+        PreferencePair(comparison.prompt, samples[i], samples[j], known, ties[i, j], comparison.weight, group)
         for (i, j), known in labels.items()
     ]
 
@@ -146,7 +146,11 @@ def to_record(comparison: Comparison) -> dict[str, Any]:
     plain["annotations"] = [
         {"dim": note.dim, "kind": note.kind, **dict(note.data)} for note in comparison.annotations
     ]
-    plain |= {"annotator": dict(comparison.annotator), "weight": comparison.weight, "meta": dict(comparison.meta)}
+    plain |= {
+        "annotator": dict(comparison.annotator),
+        "weight": comparison.weight,
+        "meta": dict(comparison.meta),
+    }
     return plain
 
 
@@ -202,5 +206,3 @@ def _input(record: Mapping[str, Any]) -> MediaInput:
         raise ValueError("an input needs a 'role' and a 'uri'")
     rest = {key: value for key, value in record.items() if key not in _INPUT_FIELDS}
     return MediaInput(str(record["role"]), str(record["uri"]), record.get("type") or "image", rest)
-
-

@@ -150,7 +150,9 @@ def compared(num_families: int, num_images: int, num_prompts: int, num_cross: in
     return np.concatenate(first), np.concatenate(second)
 
 
-def preference_pairs(block: Block, law: Law, *, seed: int, num_cross: int = 0, name: str = "") -> list[PreferencePair]:
+def preference_pairs(
+    block: Block, law: Law, *, seed: int, num_cross: int = 0, name: str = ""
+) -> list[PreferencePair]:
     """The block as labelled pairs: under one prompt, of one picture under two prompts, and `num_cross` at random.
 
     Pairs share `Sample`s and samples share pictures, so that a trainer can score each once. A pair across
@@ -181,7 +183,9 @@ def preference_pairs(block: Block, law: Law, *, seed: int, num_cross: int = 0, n
     ]  # fmt: skip
 
 
-def write_pairs(folder: Path, split: str, *, num_prompts: int, law: Law, seed: int = 0, num_images: int = 4) -> Path:
+def write_pairs(
+    folder: Path, split: str, *, num_prompts: int, law: Law, seed: int = 0, num_images: int = 4
+) -> Path:
     """Comparisons of the split as `mmalign.pref/1`: `<split>.jsonl` and PNG files in `folder`; gives the file."""
     from mmalign.data.formats import write_jsonl
     from mmalign.media import write

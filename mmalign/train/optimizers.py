@@ -38,7 +38,12 @@ class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum for matrices, decoupled weight decay."""
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], lr: float, *, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        parameters: Sequence[nn.Parameter],
+        lr: float,
+        *,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
         if any(parameter.ndim != 2 for parameter in parameters):
             raise ValueError("Muon is for matrices: give other parameters to AdamW")

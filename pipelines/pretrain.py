@@ -9,12 +9,13 @@ B pictures, latents z (B, C, 8, 8), L tokens of a prompt.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import time
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,7 @@ from tqdm import tqdm
 from mmalign.shapes import architectures
 from mmalign.shapes.drawing import render
 from mmalign.shapes.prompts import sample_prompts, vocabulary
+from pipelines.generator_card import write_card
 
 Kind = Literal["flow", "epsilon"]
 
@@ -235,7 +237,15 @@ def train_generator(
         if run.step % plan.checkpoint_every == 0:
             save_averaged(run, pipe, folder)
     save_averaged(run, pipe, folder)
+    facts = {**asdict(plan), "minutes": run.seconds / 60, "autoencoder": autoencoder_facts(vae_folder)}
+    write_card(folder, kind, facts)
     return pipe
+
+
+def autoencoder_facts(folder: Path) -> str:
+    """What training the autoencoder in `folder` cost, in words."""
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    return f"{state['step']:,} batches of {AUTOENCODER.batch_size} in {state['seconds'] / 60:.0f} minutes"
 
 
 def save_averaged(run: Run, pipe: DiffusionPipeline, folder: Path) -> None:
@@ -257,3 +267,20 @@ def save_half(pipe: DiffusionPipeline, folder: Path) -> None:
     for path in folder.glob("text_encoder*/config.json"):
         config = json.loads(path.read_text())
         path.write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n")
+
+
+def main() -> None:
+    """`python -m pipelines.pretrain flow --output FOLDER`: the autoencoder too, where it is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["autoencoder", *GENERATORS])
+    parser.add_argument("--output", type=Path, default=Path("runs/pretrain"), help="folder of folders")
+    options = parser.parse_args()
+    vae = options.output / "vae"
+    if options.what == "autoencoder" or not (vae / "config.json").exists():
+        train_autoencoder(vae)
+    if options.what != "autoencoder":
+        train_generator(options.what, vae, options.output / options.what)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,14 +10,14 @@ Shape legend: `B` micro-batch, `N` samples of an iteration, `R` rewards, `K` rec
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mmalign.config import Recipe
+from mmalign.config import Grpo, Recipe
 from mmalign.data.prompts import Plan, Prompt, PromptSource, plan
 from mmalign.policies.base import Policy
 from mmalign.train import credit
@@ -26,7 +26,7 @@ from mmalign.train.evaluation import Examination
 from mmalign.train.experience import Batch, RewardFunction, Rollouts, as_samples, encode, judge
 from mmalign.train.loop import Report, Update
 from mmalign.train.methods import METHODS, Context, keep_copies
-from mmalign.train.noising import draw, levels_for
+from mmalign.train.noising import Draw, draw, levels_for
 from mmalign.train.stored import Stored
 from mmalign.types import Loss, Scores
 
@@ -187,7 +187,9 @@ class Alignment:
 
     def _by_levels(self, batches: list[Batch], stream: tuple[int, ...]) -> Update:
         """The samples that have credit, in micro-batches of the planned size, at each drawn level."""
-        settings, process = self.recipe.method.levels, self.policy.process  # type: ignore[union-attr]
+        options, process = self.recipe.method, self.policy.process
+        assert not isinstance(options, Grpo)
+        settings = options.levels
         pool = Batch.cat(batches)
         if self.method.pairs and self.stored is None:
             pool = paired(pool, self.plan.group_size)
@@ -203,8 +205,8 @@ class Alignment:
         )
         return Update(len(pool.index) * settings.per_sample, self._losses(moments))
 
-    def _losses(self, moments: object) -> Iterator[Callable[[], Loss]]:
-        for batch, moment in moments:  # type: ignore[attr-defined]
+    def _losses(self, moments: Iterable[tuple[Batch, Draw | int]]) -> Iterator[Callable[[], Loss]]:
+        for batch, moment in moments:
             yield partial(self.method.loss, self.context, batch, moment)
 
 

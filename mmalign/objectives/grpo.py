@@ -12,6 +12,9 @@ Differences from the papers: norms are MEANS over dimensions, as in the authors'
 variance (form "flow_grpo", equal to the exact KL times |dt|); its Wan script uses the exact one. Guard's
 1/|dt| is per sample here; the code divides by the batch mean of sqrt(-dt), squared, the same when all
 samples share the step. Flow-Factory leaves it out (`dt=None`). Guard needs Gaussian log-probs: not for CPS.
+flow_grpo's newer code detaches the unconditional half of guidance in the replay; here the gradient is the exact
+one of the guided field, so learning rates of guided runs do not carry over. Its Wan script's factor
+mean(s) / mean(sqrt(-dt)) has no counterpart here.
 """
 
 from __future__ import annotations

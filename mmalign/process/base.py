@@ -7,8 +7,8 @@ float64).
 
 Differences from the papers: log-probabilities are the MEAN over the dimensions of a latent, not their sum,
 as in all published code; clip ranges and KL weights belong to that convention. A step without noise has no
-density: sampling it gives log-prob 0, and replaying it is an error (ddpo-pytorch clamps its std to 1e-6
-instead).
+density: sampling it gives log-prob 0, and replaying it is an error (ddpo-pytorch has no such step: it clamps
+prev_timestep to >= 0, so its sampler ends at t = 0 instead of at the clean end).
 """
 
 from __future__ import annotations

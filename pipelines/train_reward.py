@@ -8,7 +8,6 @@ measured.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,12 +54,15 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     if processes.is_main:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-    started = time.process_time()
     counters = trainer.train()
     if not processes.is_main:
         return {}
-    cost = {"seconds": counters.seconds, "cpu_seconds_here": time.process_time() - started}
-    quality = {"updates": counters.updates, **cost} | finish(recipe, task, folder)
+    cost = {
+        "updates": counters.updates,
+        "seconds": round(counters.seconds),
+        "threads": torch.get_num_threads(),
+    }
+    quality = finish(recipe, task, folder, cost)
     (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
     tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
     return quality
@@ -139,9 +141,11 @@ def examine(recipe: RewardRecipe, model: VlmReward, num_prompts: int) -> dict[st
     return numbers | {f"ratio/{name}": part["ratio"] for name, part in result.get("by_category", {}).items()}
 
 
-def finish(recipe: RewardRecipe, task: RewardTraining, folder: Path) -> dict[str, Any]:
+def finish(
+    recipe: RewardRecipe, task: RewardTraining, folder: Path, cost: Mapping[str, Any]
+) -> dict[str, Any]:
     """Calibrate on one set of prompts, measure on another, and save the model with its card."""
-    quality: dict[str, Any] = {}
+    quality: dict[str, Any] = dict(cost)
     with task.averaged() as model:
         num = recipe.evaluation.final_prompts
         fitted = judged(recipe, model, "calibration", num)
@@ -149,7 +153,7 @@ def finish(recipe: RewardRecipe, task: RewardTraining, folder: Path) -> dict[str
             calibrate(model, fitted)
         found = judged(recipe, model, "evaluation", num)
         if found is not None:
-            quality = accuracy(found)
+            quality |= accuracy(found)
             quality["calibration_error"] = calibration_error(found, model.settings.temperature)
         with_calibration(model, quality=quality)
         target = model.save(folder / "reward", dtype=getattr(torch, recipe.save_dtype))

@@ -28,7 +28,7 @@ scores = reward(samples=[Sample("a red circle", "picture.png")])
 
 ## How it was made
 
-`mmalign train-reward {recipe}`, seed {seed}, {updates} updates{pairs}.
+`mmalign train-reward {recipe}`, seed {seed}, {updates} updates{pairs}{cost}.
 
 ## What was measured
 
@@ -50,7 +50,7 @@ It knows what it was trained on and nothing else. Watch a reward that was never 
 def card(model: VlmReward, recipe: RewardRecipe, *, folder: str = "", name: str = "") -> str:
     """The card of a model that a recipe has trained."""
     facts = describe(model)
-    shapes = recipe.data.shapes
+    quality, shapes = facts["quality"], recipe.data.shapes
     drawn = (
         f" of {shapes.families} families of {shapes.prompts} prompts and {shapes.images} pictures"
         if recipe.data.pairs == "shapes" else f" of {recipe.data.comparisons_per_bundle} comparisons"
@@ -68,5 +68,8 @@ def card(model: VlmReward, recipe: RewardRecipe, *, folder: str = "", name: str 
         seed=recipe.seed,
         updates=recipe.budget.updates,
         pairs=drawn,
-        quality=json.dumps(facts["quality"], indent=1),
+        cost=f"; {quality['seconds']:,} seconds with {quality['threads']} thread(s)"
+        if "seconds" in quality
+        else "",
+        quality=json.dumps(quality, indent=1),
     )

@@ -12,7 +12,7 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from mmalign.seeds import seed_of
 from rewardmodels.heads import build_head
-from rewardmodels.inputs import PixelRule
+from rewardmodels.pixels import PixelRule
 from rewardmodels.recipe import Model, Scratch
 from rewardmodels.settings import RewardSettings
 from rewardmodels.tokens import word_tokenizer

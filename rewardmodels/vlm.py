@@ -33,7 +33,8 @@ from mmalign.types import Modality, Sample, Scores
 from rewardmodels.attention import use_blocks
 from rewardmodels.batching import Prepared, score
 from rewardmodels.heads import build_head
-from rewardmodels.inputs import TEMPLATES, InputBuilder, PixelRule, VlmInputs
+from rewardmodels.inputs import TEMPLATES, InputBuilder, VlmInputs
+from rewardmodels.pixels import PixelRule
 from rewardmodels.settings import RewardSettings
 
 HEAD, CONFIG, PIXELS = "reward_head.safetensors", "reward_config.json", "preprocessor_config.json"

@@ -7,7 +7,8 @@ import torch
 from transformers import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from rewardmodels.inputs import TEMPLATES, InputBuilder, PixelRule, patchify
+from rewardmodels.inputs import TEMPLATES, InputBuilder
+from rewardmodels.pixels import PixelRule, patchify
 from rewardmodels.tokens import word_tokenizer
 from tests.unit.rewardmodels.tiny import tiny_reward
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import rewardmodels
 from mmalign.config import available_recipes, find_recipe
@@ -19,12 +19,13 @@ BUNDLED = {
 
 def rewards() -> Table:
     """The catalogue of reward models."""
-    table = Table(
-        "reward", "what it judges", "media", "dimensions", "scale", "licence", "memory", title="Rewards"
-    )
+    table = Table(Column("reward", no_wrap=True), "what it judges", title="Rewards", show_lines=True)
     for name, entry in rewardmodels.available().items():
-        media, dimensions = ", ".join(entry.modalities), ", ".join(entry.dimensions)
-        table.add_row(name, entry.about, media, dimensions, entry.scale, entry.licence, entry.memory)
+        facts = [
+            f"media: {', '.join(entry.modalities)}; dimensions: {', '.join(entry.dimensions)}",
+            f"scale: {entry.scale}; licence: {entry.licence}; memory: {entry.memory}",
+        ]
+        table.add_row(name, "\n".join([entry.about, *facts]))
     table.caption = "also: a folder with reward_config.json, or a Python function as module:name"
     return table
 
@@ -33,7 +34,13 @@ def policies() -> Table:
     """Families of generators that can be trained."""
     from mmalign.policies.registry import FAMILIES
 
-    table = Table("family", "pipeline class", "makes", "LoRA targets", title="Generator families")
+    table = Table(
+        Column("family", no_wrap=True),
+        "pipeline class",
+        "makes",
+        Column("LoRA targets", overflow="fold"),
+        title="Generator families",
+    )
     for family in FAMILIES:
         made = family()
         table.add_row(made.name, made.pipeline_class, made.modality, ", ".join(made.lora_targets))
@@ -43,7 +50,11 @@ def policies() -> Table:
 
 def recipes() -> Table:
     """Shipped recipes with their first comment."""
-    table = Table("recipe", "what it does", title="Recipes: mmalign finetune NAME, mmalign train-reward NAME")
+    table = Table(
+        Column("recipe", no_wrap=True),
+        "what it does",
+        title="Recipes: mmalign finetune NAME, mmalign train-reward NAME",
+    )
     for name in available_recipes():
         lines = find_recipe(name).read_text(encoding="utf-8").splitlines()
         about = next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
@@ -53,7 +64,7 @@ def recipes() -> Table:
 
 def models() -> Table:
     """Models that are bundled."""
-    table = Table("model", "what it is", title="Bundled models")
+    table = Table(Column("model", no_wrap=True), "what it is", title="Bundled models")
     for name, about in BUNDLED.items():
         table.add_row(name, about)
     return table

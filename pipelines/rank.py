@@ -90,24 +90,32 @@ def _ratings(
 ) -> dict[str, Any]:
     first, second, outcome = [row[a] for row, _ in kept], [row[b] for row, _ in kept], [o for _, o in kept]
     halves = ranking.fit(first, second, outcome, num_resamples=num_resamples)
-    tied = ranking.fit(first, second, outcome, davidson=True, num_resamples=num_resamples)
-    return {
-        "ratings": halves.as_rows(),
-        "davidson": {
-            "ratings": tied.as_rows(),
-            "tie_parameter": tied.tie,
-            "tie_low": tied.tie_low,
-            "tie_high": tied.tie_high,
-        },
-        "num_resamples": min(halves.num_resamples, tied.num_resamples),
+    result: dict[str, Any] = {"ratings": halves.as_rows(), "num_resamples": halves.num_resamples}
+    try:
+        tied = ranking.fit(first, second, outcome, davidson=True, num_resamples=num_resamples)
+    except ValueError as problem:
+        return result | {"davidson": {"ratings": [], "tie_parameter": None, "reason": str(problem)}}
+    result["davidson"] = {
+        "ratings": tied.as_rows(),
+        "tie_parameter": tied.tie,
+        "tie_low": tied.tie_low,
+        "tie_high": tied.tie_high,
+        "num_resamples": tied.num_resamples,
     }
+    return result
 
 
 def _print_rank(result: Mapping[str, Any]) -> None:
     table = Table("name", "Elo (ties half)", "Elo (Davidson)", "n", title=f"{result['num_used']} comparisons")
     tied = {row["name"]: row for row in result["davidson"]["ratings"]}
     for row in result["ratings"]:
-        cells = [f"{r['elo']:.0f} [{r['low']:.0f}, {r['high']:.0f}]" if r["low"] is not None else f"{r['elo']:.0f}"
-                 for r in (row, tied[row["name"]])]  # fmt: skip
-        table.add_row(row["name"], *cells, str(row["n"]))
+        table.add_row(row["name"], _cell(row), _cell(tied.get(row["name"])), str(row["n"]))
     Console().print(table)
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "none finite"
+    if row["low"] is None:
+        return f"{row['elo']:.0f}"
+    return f"{row['elo']:.0f} [{row['low']:.0f}, {row['high']:.0f}]"

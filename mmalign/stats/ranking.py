@@ -25,6 +25,8 @@ from scipy.sparse.csgraph import connected_components
 
 Floats = NDArray[np.float64]
 ELO = 400.0 / np.log(10.0)
+LIMIT = 25.0
+"""Ratings further apart than this, odds of e^25, are on their way to infinity."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,10 @@ def _newton(
     value = _likelihood(x, features, counts)
     for _ in range(num_steps):
         gradient, curvature = _slopes(x, features, counts)
-        step = np.linalg.solve(curvature + pull, gradient)
+        try:
+            step = np.linalg.solve(curvature + pull, gradient)
+        except np.linalg.LinAlgError as problem:
+            raise ValueError("no finite rating: some name (almost) always won or lost") from problem
         scale = 1.0
         while _likelihood(x + scale * step, features, counts) < value and scale > 1e-8:
             scale /= 2
@@ -176,6 +181,8 @@ def _newton(
         if np.abs(step).max() < tolerance:
             break
     theta = x[: len(table.names)]
+    if np.ptp(theta) > LIMIT:
+        raise ValueError("no finite rating: some name (almost) always won or lost")
     return theta - theta.mean(), float(np.exp(x[-1])) if davidson else 0.0
 
 
@@ -228,7 +235,10 @@ def _bootstrap(
         resample = _Table(table.names, table.first, table.second, counts)
         if connected_components(_win_graph(resample), directed=True, connection="strong")[0] > 1:
             continue
-        theta, tie = _newton(resample, davidson, start=start, tolerance=1e-5)
+        try:
+            theta, tie = _newton(resample, davidson, start=start, tolerance=1e-5)
+        except ValueError:  # this resample has no finite answer; those that have are counted
+            continue
         draws.append(_to_elo(theta))
         ties.append(tie)
     return draws, ties

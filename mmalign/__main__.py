@@ -74,6 +74,9 @@ Loras = Annotated[
     list[str] | None, typer.Option("--lora", help="A LoRA on the first model, `name=folder`. Repeatable.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or auto.")]
+Resamples = Annotated[
+    int, typer.Option("--resamples", min=20, help="Bootstrap resamples behind the intervals.")
+]
 Output = Annotated[str | None, typer.Option("--output", "-o", help="Where the result goes.")]
 
 
@@ -276,6 +279,7 @@ def agreement(
     cluster: Annotated[
         str | None, typer.Option(help="Resample whole values of this column, e.g. the prompt.")
     ] = None,
+    resamples: Resamples = 1000,
 ) -> None:
     """A judge's ratings against people's: Spearman, Kendall tau-b, Pearson, with intervals.
 
@@ -283,7 +287,15 @@ def agreement(
     """
     from pipelines import agreement as pipeline
 
-    pipeline.run(table, human=human.split(","), judge=judge, by=by, cluster=cluster, output=output)
+    pipeline.run(
+        table,
+        human=human.split(","),
+        judge=judge,
+        by=by,
+        cluster=cluster,
+        output=output,
+        num_resamples=resamples,
+    )
 
 
 @evaluate_app.command()
@@ -298,6 +310,7 @@ def rank(
     by: Annotated[
         str | None, typer.Option(help="Also within each value of this column, e.g. the aspect.")
     ] = None,
+    resamples: Resamples = 1000,
 ) -> None:
     """Elo ratings from comparisons: Bradley-Terry with ties as half wins, and Davidson's model, with intervals.
 
@@ -305,7 +318,7 @@ def rank(
     """
     from pipelines import rank as pipeline
 
-    pipeline.run(pairs, a=a, b=b, preference=preference, by=by, output=output)
+    pipeline.run(pairs, a=a, b=b, preference=preference, by=by, output=output, num_resamples=resamples)
 
 
 @data_app.command("import")

@@ -197,7 +197,8 @@ def test_any_python_function_scores_and_settings_come_from_yaml(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_rewards.py").write_text(
-        "def height(samples):\n    return [float(s.frames().shape[-2]) for s in samples]\n", encoding="utf-8"
+        "def height(images, prompts):\n    return [float(images.shape[-2])] * len(prompts)\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "score.yaml").write_text(
@@ -305,7 +306,20 @@ def test_agreement_of_a_table(tmp_path: Path) -> None:
     lines += ["40,a,,3,1", "41,a,1,2,nan"]
     table, out = tmp_path / "t.csv", tmp_path / "o.json"
     table.write_text("\n".join(lines) + "\n")
-    words = ("--table", table, "--human", "r1,r2", "--judge", "judge", "--by", "model", "--output", out)
+    words = (
+        "--table",
+        table,
+        "--human",
+        "r1,r2",
+        "--judge",
+        "judge",
+        "--by",
+        "model",
+        "--resamples",
+        100,
+        "--output",
+        out,
+    )
     assert call("evaluate", "agreement", *words) == 0
     result = json.loads(out.read_text())
     assert (result["num_rows"], result["num_used"]) == (42, 40)
@@ -321,7 +335,20 @@ def test_rank_of_four_way_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture
     verdicts = ["A is better"] * 6 + ["B is better"] * 2 + ["same good", "same bad"] * 2
     table, out = tmp_path / "p.csv", tmp_path / "o.json"
     table.write_text("a,b,v,k\n" + "".join(f"x,y,{v},t\n" for v in verdicts) + "x,x,same good,t\nx,y,,t\n")
-    words = ("--pairs", table, "--a", "a", "--b", "b", "--preference", "v", "--output", out)
+    words = (
+        "--pairs",
+        table,
+        "--a",
+        "a",
+        "--b",
+        "b",
+        "--preference",
+        "v",
+        "--resamples",
+        100,
+        "--output",
+        out,
+    )
     assert call("evaluate", "rank", *words, "--by", "k") == 0
     result = json.loads(out.read_text())
     assert result["left_out"] == {"compared with itself": 1, "verdict missing": 1}

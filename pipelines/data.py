@@ -87,13 +87,13 @@ def _tell(report: Report) -> None:
         cells = ["–" if found[k] is None else f"{found[k]:.2f}" for k in ("tie_rate", "first_wins")]
         table.add_row(dim, str(found["pairs"]), str(found["ties"]), *cells)
     console.print(table)
-    found = report.as_dict()
     kinds = ("bad_lines", "missing_media", "damaged_media", "duplicate_ids", "duplicate_comparisons",
              "leaking_prompts", "leaking_media", "identical_candidates")  # fmt: skip
     for kind in kinds:
-        for line in found[kind][:SHOWN]:
+        lines: list[str] = getattr(report, kind)
+        for line in lines[:SHOWN]:
             console.print(f"{kind.replace('_', ' ')}: {line}", style="yellow", markup=False)
-        if len(found[kind]) > SHOWN:
-            console.print(f"{kind.replace('_', ' ')}: and {len(found[kind]) - SHOWN} more", style="yellow")
+        if len(lines) > SHOWN:
+            console.print(f"{kind.replace('_', ' ')}: and {len(lines) - SHOWN} more", style="yellow")
     faults = "no faults" if report.faults == 0 else f"{report.faults} faults"
     console.print(f"{report.num_comparisons} comparisons, {report.num_media} media files: {faults}")

@@ -29,7 +29,7 @@ enough to learn from, bad enough to gain.
 ```python
 from diffusers import DiffusionPipeline
 
-pipe = DiffusionPipeline.from_pretrained("{kind}")
+pipe = DiffusionPipeline.from_pretrained("{kind}"{load})
 pipe("a red circle"{stock}).images[0]
 ```
 
@@ -65,6 +65,9 @@ def write_card(folder: Path, kind: str, facts: dict[str, object]) -> None:
         kind=kind,
         pipeline=type(policy.pipeline).__name__,
         parameters=sum(p.numel() for p in policy.network.parameters()),
+        load=", text_encoder_3=None, tokenizer_3=None"
+        if kind == "flow"
+        else "",  # diffusers wants to be told
         stock=", max_sequence_length=0" if kind == "flow" else "",
         num=NUM_PROMPTS,
         steps_taken=NUM_STEPS,

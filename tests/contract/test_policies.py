@@ -287,7 +287,10 @@ def test_saved_lora_gives_the_same_image_in_the_stock_pipeline(case: Case, tmp_p
     assert torch.equal(sample(applied, case, guidance=2.0), mine)
     assert not any(p.requires_grad for p in applied.network.parameters())
     merged = make(case, weights="full", adapter=tmp_path)
-    assert float((sample(merged, case, guidance=2.0) - mine).abs().max()) <= 1e-4
+    latents, level, conditions = one_step(merged, case)
+    with torch.no_grad():  # W + s B A summed once or at every call: the same but for rounding
+        summed, apart = (p.predict(latents, level, conditions) for p in (merged, policy))
+    assert float((summed - apart).abs().max()) <= 1e-4 * float(apart.abs().max())
 
 
 def test_saved_network_loads_in_its_class(case: Case, tmp_path: Path) -> None:

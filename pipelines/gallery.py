@@ -1,6 +1,6 @@
 """Before/after galleries: the same prompt and seed, one panel a generator, as HTML images or as one PNG.
 
-`finetune`, `evaluate` and `quickstart` show their pictures through this file, so they all look alike.
+The quickstart's report and the picture in the README are made of these rows.
 
 Shapes: media is (T, C, H, W) or (C, H, W) in [0, 1]; an image has T = 1.
 

@@ -5,7 +5,7 @@
 3. The generator is aligned to the *learned* reward with LoRA, by the recipe `quickstart`.
 4. The same prompts and seeds again; the report.
 
-The folder: `report.html`, `metrics.json`, `lora/`, `config.yaml`, and the run's own logs. Started again on its own
+The folder: `report.html`, `before-after.png`, `metrics.json`, `lora/`, `config.yaml`, and the run's own logs. Started again on its own
 folder it goes on where it stopped; after Ctrl-C too.
 
 Shapes: media is (B, T, C, H, W) in [0, 1].
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipelines.quickstart_report import Report
 
 RECIPE = "quickstart"
-NUM_SHOWN = 24
+NUM_SHOWN, NUM_IN_PICTURE = 24, 12
 STARTED, MODELS = "config.yaml", "models"
 
 
@@ -209,9 +209,10 @@ def drawn(task: Alignment, recipe: Recipe, weights: str) -> Tensor:
 
 def finish(folder: Path, report: Report, metrics: Mapping[str, Any]) -> Path:
     """Write the report and the figures, and say where they are."""
-    from pipelines import quickstart_report
+    from pipelines import gallery, quickstart_report
 
     path = quickstart_report.write(report, folder / "report.html")
+    gallery.save_sheet(report.rows[:NUM_IN_PICTURE], folder / "before-after.png")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     say(f"\n{quickstart_report.headline(report)}")
     for words in quickstart_report.story(report)[1:]:

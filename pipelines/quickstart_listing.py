@@ -15,6 +15,7 @@ from mmalign.train.loop import Counters
 BUNDLED = "shapes-flow"
 FILES = (
     ("report.html", "this page"),
+    ("before-after.png", "its first pictures as one"),
     ("metrics.json", "gold and proxy before and after"),
     ("lora/", "for pipe.load_lora_weights()"),
     ("config.yaml", "every setting, resolved"),
@@ -55,7 +56,11 @@ def commands(folder: Path, recipe: Recipe) -> tuple[tuple[str, str], ...]:
             "Compare base and aligned side by side, with prompts of your own",
             f"{program} demo{chosen} --steps {settings.num_steps} --guidance {settings.guidance:g}",
         ),
-        ("Measure again on other prompts and seeds", f"{program} evaluate generator{chosen} -o {measured}"),
+        (
+            "Measure again with other noise",
+            f"{program} evaluate generator{chosen} -o {measured} sampling.num_steps={settings.num_steps} "
+            f"sampling.guidance={settings.guidance:g}",
+        ),
         ("Align with another method", f"{program} finetune grpo/shapes-flow output=runs/grpo"),
         ("See what else can be trained", f"{program} ls recipes"),
     )

@@ -51,7 +51,7 @@ def test_folder_holds_what_is_promised(finished):
     assert 0.0 <= metrics["gold"]["base"]["mean"] <= 1.0
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert page.count('class="card example"') == 8 and "mmalign demo" in page
-    assert (finished / "config.yaml").is_file()
+    assert (finished / "config.yaml").is_file() and (finished / "before-after.png").is_file()
     assert [row["iteration"] for row in read_metrics(finished)] == [0, 1, 2, 3, 4]
 
 

@@ -5,8 +5,8 @@
 3. The generator is aligned to the *learned* reward with LoRA, by the recipe `quickstart`.
 4. The same prompts and seeds again; the report.
 
-The folder: `report.html`, `before-after.png`, `metrics.json`, `lora/`, `config.yaml`, and the run's own logs. Started again on its own
-folder it goes on where it stopped; after Ctrl-C too.
+The folder: `report.html`, `before-after.png`, `metrics.json`, `lora/`, `config.yaml`, and the run's own logs. Started
+again on its own folder it goes on where it stopped; after Ctrl-C too.
 
 Shapes: media is (B, T, C, H, W) in [0, 1].
 """

@@ -167,7 +167,7 @@ def _page(results: Mapping[str, Any], requests: Sequence[Request], drawn: Sequen
 def _cell(found: Mapping[str, Any] | None) -> str | None:
     if found is None or found["mean"] is None:
         return None
-    return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return f"{report.show(found['mean'])} [{report.show(found['low'])}, {report.show(found['high'])}]"
 
 
 def _tell(results: Mapping[str, Any], folder: Path) -> None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mmalign import media
 from mmalign.data.comparisons import pairs as pairs_of
 from mmalign.data.formats import read_jsonl
-from mmalign.stats import agreement, intervals
+from mmalign.stats import agreement, intervals, report
 from mmalign.types import PreferencePair, Sample, Scores
 from pipelines import judges
 from pipelines.judges import Judge
@@ -165,7 +165,7 @@ def _tell(result: dict[str, Any]) -> None:
     strict, span = result["strict"], result["strict_interval"]
     console = Console()
     if strict["accuracy"] is not None:
-        share = f"{strict['accuracy']:.3f} [{span['low']:.3f}, {span['high']:.3f}]"
+        share = f"{report.show(span['mean'])} [{report.show(span['low'])}, {report.show(span['high'])}]"
         line = f"{share} of {strict['n']} untied pairs in order"
         console.print(f"{result['reward']} on {result['dimension']}: {line}", markup=False)
     ties = result["with_ties_published"]

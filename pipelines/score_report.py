@@ -26,6 +26,9 @@ Row = dict[str, Any]
 def summarize(rows: Sequence[Row], settings: Score) -> dict[str, Any]:
     """Per reward and dimension the mean with its interval by prompt, spread and range; failures by reason."""
     prompts = [row["prompt"] or row["id"] for row in rows]
+    several = len(set(prompts)) > 1
+    if not several:
+        prompts = [row["id"] for row in rows]
     rewards = {}
     for label in rows[0]["scores"]:
         names = rows[0]["scores"][label]
@@ -43,7 +46,7 @@ def summarize(rows: Sequence[Row], settings: Score) -> dict[str, Any]:
         "num_unscored": len(unscored),
         "rewards": rewards,
         "unscored": unscored,
-        "interval": "95%, percentile bootstrap over prompts",
+        "interval": f"95%, percentile bootstrap over {'prompts' if several else 'items'}",
     }
 
 
@@ -55,6 +58,11 @@ def _describe(values: Sequence[float], prompts: Sequence[str]) -> dict[str, Any]
         found["sd"] = math.sqrt(sum((value - center) ** 2 for value in known) / len(known))
         found["min"], found["max"] = min(known), max(known)
     return found
+
+
+def _distinct(dimensions: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """The dimensions to show: the overall of a single one would only repeat it."""
+    return [item for item in dimensions.items() if item[0] != "overall" or len(dimensions) != 2]
 
 
 def _kind_of(reason: str, row: Row) -> str:
@@ -69,7 +77,7 @@ def write(
     parts = []
     for label, found in summary["rewards"].items():
         lines = [[name, d["mean"], d["low"], d["high"], d.get("sd"), d.get("min"), d.get("max"), d["n"]]
-                 for name, d in found["dimensions"].items()]  # fmt: skip
+                 for name, d in _distinct(found["dimensions"])]  # fmt: skip
         overall = [_number(row["scores"][label]["overall"]) for row in rows]
         parts += [
             report.heading(label),
@@ -123,7 +131,7 @@ def tell(summary: Mapping[str, Any], folder: Path, already_done: int) -> None:
         *(Column(name, overflow="fold") for name in ("reward", "dimension", "mean", "95%", "n", "not judged"))
     )
     for label, found in summary["rewards"].items():
-        for name, d in found["dimensions"].items():
+        for name, d in _distinct(found["dimensions"]):
             span = f"{report.show(d['low'])} to {report.show(d['high'])}"
             table.add_row(label, name, report.show(d["mean"]), span, str(d["n"]), str(found["unscored"]))
     console = Console()

@@ -54,7 +54,10 @@ def mean(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The mean with a percentile bootstrap interval over clusters. NaN values are left out and not counted."""
+    """The mean with a percentile bootstrap interval over clusters. NaN values are left out and not counted.
+
+    One cluster alone says nothing of how clusters differ: the interval is then NaN, not of width zero.
+    """
     array = np.asarray(values, dtype=np.float64).ravel()
     members = cluster_index(array.size, clusters)
     known = np.isfinite(array)
@@ -62,6 +65,8 @@ def mean(
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     array, members = array[known], np.unique(members[known], return_inverse=True)[1]
     sums, sizes = np.bincount(members, weights=array).astype(np.float64), np.bincount(members)
+    if sums.size == 1:
+        return Interval(float(array.mean()), float("nan"), float("nan"), int(array.size))
     low, high = _percentiles(_resampled_means(sums, sizes, num_resamples, seed), level)
     return Interval(float(array.mean()), low, high, int(array.size))
 
@@ -98,9 +103,10 @@ def statistic(
     everything = np.arange(num)
     estimate = measure(everything)
     rng = np.random.default_rng(seed)
-    pieces = None if clusters is None else _pieces(cluster_index(num, clusters))
+    pieces = None if clusters is None or num == 0 else _pieces(cluster_index(num, clusters))
     draws = []
-    for _ in range(num_resamples if num else 0):
+    enough = (num if pieces is None else len(pieces)) > 1
+    for _ in range(num_resamples if enough else 0):
         if pieces is None:
             rows = rng.integers(0, num, num)
         else:

@@ -83,6 +83,15 @@ def test_same_seed_same_interval_and_constant_values_have_no_width() -> None:
     assert constant.low == constant.high == 0.5
 
 
+def test_one_cluster_has_no_interval() -> None:
+    for clusters, values in ((None, [0.3]), (["p"] * 5, [1.0, 2.0, 3.0, 4.0, 5.0])):
+        alone = intervals.mean(values, clusters)
+        assert alone.mean == np.mean(values)
+        assert alone.as_dict()["low"] is None
+        general = intervals.statistic(lambda rows: float(np.mean(rows)), len(values), clusters)
+        assert np.isnan(general.low)
+
+
 def test_statistic_of_a_mean_agrees_with_mean() -> None:
     values = np.random.default_rng(5).normal(size=80)
     clusters = [k // 4 for k in range(80)]

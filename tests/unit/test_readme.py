@@ -6,8 +6,8 @@ import re
 import shlex
 import textwrap
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -31,10 +31,10 @@ def commands() -> list[list[str]]:
     return [words[start + 1 :] for words, start in zip(called, starts, strict=True) if start is not None]
 
 
-def resolved(command: click.Command, name: str, words: list[str]) -> tuple[str, dict[str, object]]:
+def resolved(command: Any, name: str, words: list[str]) -> tuple[str, dict[str, object]]:
     """The verb and the values it would be called with; nothing is run."""
     context = command.make_context(name, list(words), resilient_parsing=False)
-    if not isinstance(command, click.Group):
+    if not hasattr(command, "resolve_command"):  # a verb, not a group of verbs
         return name, context.params
     rest = [*context._protected_args, *context.args]
     verb, chosen, remaining = command.resolve_command(context, rest)

@@ -22,7 +22,7 @@ BLOCKS = "mmalign_flash_blocks"
 
 def attend_blocks(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None,
-    *, cu_seq_lens_q: Tensor, scaling: float | None = None, dropout: float = 0.0, **_: Any,
+    *, cu_seq_lens_q: Tensor, scaling: float | None = None, dropout: float = 0.0, **unused: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """(1, A, N, E) queries, keys and values, cut at `cu_seq_lens_q` -> (1, N, A, E)."""
     lengths = torch.diff(cu_seq_lens_q)

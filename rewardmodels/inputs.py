@@ -233,7 +233,7 @@ class InputBuilder:
                 segments.append(torch.cat([torch.zeros(start, dtype=torch.long), *tails]))
         width = max(row.shape[1] for row in joined)
         packed = torch.zeros(4, len(joined), width, dtype=torch.long)
-        packed[0] = int(self.tokenizer.pad_token_id)  # type: ignore[arg-type]
+        packed[0] = int(self.tokenizer.pad_token_id)
         real = torch.zeros(len(joined), width, dtype=torch.bool)
         for i, row in enumerate(joined):
             packed[:, i, : row.shape[1]] = row

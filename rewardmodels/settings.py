@@ -59,6 +59,5 @@ class RewardSettings:
         wrong = sorted(known.symmetric_difference(given))
         if wrong:
             raise ValueError(f"{path}: missing or unknown keys {', '.join(wrong)}")
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-        )
+        fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        return cls(**fixed)

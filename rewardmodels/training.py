@@ -106,8 +106,8 @@ class RewardTraining:
 
     def not_matrices(self) -> list[nn.Parameter]:
         """Embeddings and the head, which an optimiser for matrices leaves alone."""
-        tables = [m.weight for m in self.model.modules() if isinstance(m, nn.Embedding)]
-        return [*tables, *self.model.head.parameters()]
+        tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
+        return [p for module in (*tables, self.model.head) for p in module.parameters()]
 
     def updates(self, iteration: int) -> Iterator[Update]:
         """The bundles of this process for one update."""

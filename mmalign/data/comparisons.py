@@ -184,7 +184,7 @@ def from_record(record: Mapping[str, Any]) -> Comparison:
 
 
 def _candidate(record: Mapping[str, Any], position: int) -> Candidate:
-    known = {key: record.get(key) for key in _CANDIDATE_FIELDS}
+    known: dict[str, Any] = {key: record.get(key) for key in _CANDIDATE_FIELDS}
     uri = known["uri"]
     known["uri"] = tuple(uri) if isinstance(uri, list) else uri
     known["id"], known["type"] = str(known["id"] or position), known["type"] or "image"

@@ -263,7 +263,18 @@ class Recipe(Section):
         if method.name == "grpo" and method.guidance != rollout.guidance:
             raise ValueError("grpo trains what it sampled: method.guidance must equal rollout.guidance")
         if method.name == "grpo" and method.variant == "guard" and rollout.sde and rollout.sde.kind == "cps":
-            raise ValueError("the guard variant needs a Gaussian log-probability: use another rollout.sde than cps")
+            raise ValueError(
+                "the guard variant needs a Gaussian log-probability: use another rollout.sde than cps"
+            )
+        if (
+            method.name == "grpo"
+            and method.kl_form == "flow_grpo"
+            and rollout.sde
+            and rollout.sde.kind == "ddim"
+        ):
+            raise ValueError(
+                "method.kl_form flow_grpo is made for the step sizes of flow models: use exact with ddim"
+            )
         if method.negative and self.evaluation.every is not None and self.evaluation.guidance <= 1:
             raise ValueError("a negative model acts through guidance: set evaluation.guidance above 1")
         if method.name != "grpo" and rollout.window is not None:
@@ -274,6 +285,11 @@ class Recipe(Section):
             raise ValueError(f"data.pairs is only used by dpo and npo, not by {method.name}")
         if data.samples is not None and method.name not in ("sft", "rwr"):
             raise ValueError(f"data.samples is only used by sft and rwr, not by {method.name}")
+        if self.model.weights == "full" and self.model.dtype != "float32":
+            raise ValueError(
+                f"model.weights=full trains in float32: {self.model.dtype} would round most updates away; set "
+                "model.dtype=float32, or model.weights=lora, whose factors stay in float32"
+            )
         if not self.offline and not self.rewards:
             raise ValueError("rewards is empty: name at least one reward, e.g. [{name: shapes-verifier}]")
         if not self.offline and method.name != "rwr" and rollout.group_size < 2:

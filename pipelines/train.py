@@ -24,7 +24,7 @@ from mmalign.train.alignment import Alignment
 from mmalign.train.distributed import Processes, start
 from mmalign.train.evaluation import Examination
 from mmalign.train.experience import RewardFunction
-from mmalign.train.loop import Counters, Run, Trainer
+from mmalign.train.loop import HALF_LOSS_SCALE, Counters, Run, Trainer
 from mmalign.train.stored import Stored, read_pairs, read_samples
 from mmalign.train.trackers import check_available
 from mmalign.types import RewardModel, Sample, Scores
@@ -150,6 +150,7 @@ def compose(
         trackers=recipe.trackers,
         watch=watch,
         title=recipe.method.name,
+        loss_scale=HALF_LOSS_SCALE if recipe.model.dtype == "float16" else 1.0,
     )
     return Trainer(task, run, processes), task
 

@@ -33,6 +33,8 @@ from mmalign.types import Loss
 RESUMABLE = frozenset({"budget.iterations", "evaluation", "checkpoint", "trackers", "output"})
 """Recipe keys that may change between a checkpoint and its continuation."""
 MAX_SKIPPED = 5
+HALF_LOSS_SCALE = 2.0**16
+"""Where the loss scale of a float16 network starts: its gradients are too small for float16 otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +96,8 @@ class Run:
     title: str = "training"
     make_optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer | Joint] | None = None
     """Another optimiser than AdamW, for the parameters of the task."""
+    loss_scale: float = 1.0
+    """Losses are multiplied by it before `backward` and gradients divided by it after; halved at each overflow."""
 
 
 @dataclass
@@ -104,6 +108,7 @@ class Counters:
     updates: int = 0
     skipped: int = 0
     seconds: float = 0.0
+    loss_scale: float = 1.0
 
 
 def learning_rate(settings: OptimizerSettings, update: int, num_updates: int) -> float:
@@ -131,12 +136,10 @@ class Trainer:
         self.parameters = task.parameters()
         if not self.parameters:
             raise ValueError("nothing to train: no parameter of the task requires a gradient")
-        self.counters = Counters()
+        self.counters = Counters(loss_scale=run.loss_scale)
         self.optimizer = (run.make_optimizer or partial(adamw, settings=run.optimizer))(self.parameters)
         accelerator = processes.accelerator
-        self.trackers = Trackers(
-            run.folder, accelerator=accelerator, config=run.recipe, active=run.trackers
-        )
+        self.trackers = Trackers(run.folder, accelerator=accelerator, config=run.recipe, active=run.trackers)
 
     def train(self) -> Counters:
         """All iterations; then the result is saved."""
@@ -175,9 +178,12 @@ class Trainer:
         rows: list[dict[str, float]] = []
         for update in self.task.updates(index):
             rows.append(self._update(update))
-        row = {key: _mean([r[key] for r in rows if key in r]) for key in dict.fromkeys(k for r in rows for k in r)}
-        if rows and "ratio_deviation_max" in rows[0]:
-            row["first_ratio_deviation"] = rows[0]["ratio_deviation_max"]  # before anything was updated: exactly 0
+        row = {
+            key: _mean([r[key] for r in rows if key in r])
+            for key in dict.fromkeys(k for r in rows for k in r)
+        }
+        if rows and "ratio_deviation_max" in rows[0]:  # before anything was updated: exactly 0
+            row["first_ratio_deviation"] = rows[0]["ratio_deviation_max"]
         row |= dict(self.task.finish(index, self.counters.updates))
         row["updates"] = float(self.counters.updates)
         row["skipped_updates"] = float(self.counters.skipped)
@@ -188,23 +194,24 @@ class Trainer:
         (total,) = self.processes.sum([float(update.num_losses)])
         self.optimizer.zero_grad(set_to_none=True)
         gauge = Gauge()
+        scale = self.counters.loss_scale
         for make in update.losses:
             loss = make()
-            (loss.per_sample.sum() / total).backward()
+            (loss.per_sample.sum() / total * scale).backward()
             gauge.add(loss)
         metrics = gauge.reduce(self.processes, total)
         (evaluated,) = self.processes.sum([float(gauge.rows)])
         if evaluated == 0:
             return metrics | {"empty_updates": 1.0}
         self.processes.sum_gradients(self.parameters)
+        if scale != 1.0:
+            metrics["loss_scale"] = scale
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(scale)
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.run.optimizer.max_grad_norm))
         if not math.isfinite(norm):
-            self.counters.skipped += 1
-            if self.counters.skipped > MAX_SKIPPED:
-                raise ValueError(
-                    f"{self.counters.skipped} updates had gradients that are not finite: lower optimizer.lr, or "
-                    "train in float32"
-                )
+            self._skip()
             return metrics
         rate = learning_rate(self.run.optimizer, self.counters.updates, self.run.num_updates)
         for group in self.optimizer.param_groups:
@@ -212,6 +219,17 @@ class Trainer:
         self.optimizer.step()
         self.counters.updates += 1
         return metrics | {"grad_norm": norm, "lr": rate}
+
+    def _skip(self) -> None:
+        """Count a step that is not finite: with scaled losses it overflowed, otherwise few are borne."""
+        self.counters.skipped += 1
+        if self.counters.loss_scale > 1.0:
+            self.counters.loss_scale /= 2
+        elif self.counters.skipped > MAX_SKIPPED:
+            raise ValueError(
+                f"{self.counters.skipped} updates had gradients that are not finite: lower optimizer.lr, or "
+                "train in float32"
+            )
 
     # ------------------------------------------------------------ evaluation, logs, checkpoints
 

@@ -63,6 +63,7 @@ def test_resolved_yaml_reads_back_equal(recipe_file, tmp_path):
         ("data.prompts=3", ["'data.prompts'", "valid string", "got 3 (int)"]),
         ("method.name=gpro", ["'method.name'", "'grpo'", "got 'gpro'"]),
         ("trackers=[tb]", ["'trackers.0'", "'tensorboard'", "got 'tb'"]),
+        ("model={path: x, weights: full, dtype: bfloat16}", ["trains in float32", "bfloat16 would round"]),
         ("rollout.window={size: 5, range: [0, 3]}", ["'rollout.window'", "do not fit"]),
         ("rollout.sde=null", ["rollout.sde"]),
         ("rewards=[]", ["rewards is empty"]),
@@ -85,6 +86,12 @@ def test_every_mistake_is_one_line_with_path_and_mend(recipe_file, override, par
 def test_option_of_another_method_is_refused(recipe_file):
     with pytest.raises(ValueError, match=r"unknown key 'method.clip_range'"):
         load_recipe(recipe_file, ["method={name: nft, clip_range: 1e-3}"])
+
+
+def test_the_flow_form_of_the_kl_is_refused_for_diffusion(recipe_file):
+    """It multiplies by |dt|, which for a diffusion model would be a number of timesteps."""
+    with pytest.raises(ValueError, match="use exact with ddim"):
+        load_recipe(recipe_file, ["method.kl_form=flow_grpo", "rollout.sde={kind: ddim, noise: 1.0}"])
 
 
 def test_unknown_recipe_names_the_nearest():

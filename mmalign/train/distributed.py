@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import DistributedType, ProjectConfiguration
 from torch import Tensor, nn
 
 
@@ -37,7 +37,22 @@ def start(folder: str | Path | None = None, trackers: Sequence[str] = ()) -> Acc
     )
     if made.num_processes != wanted:
         raise ValueError(f"{wanted} processes were launched but they do not see each other ({made.num_processes})")
+    refuse_what_is_not_used(made)
     return made
+
+
+def refuse_what_is_not_used(accelerator: Accelerator) -> None:
+    """Settings of `accelerate launch` that this loop does not look at must not seem to work."""
+    if accelerator.mixed_precision != "no":
+        raise ValueError(
+            f"accelerate's mixed_precision={accelerator.mixed_precision} is not used here: set model.dtype in the "
+            "recipe, and launch with --mixed_precision no"
+        )
+    kind = accelerator.distributed_type
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ValueError(
+            f"{kind.value} is not supported, every process holds the whole network: launch with --multi_gpu"
+        )
 
 
 def _folders(folder: Path) -> ProjectConfiguration:

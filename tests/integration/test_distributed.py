@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
-from mmalign.train.distributed import start
+from mmalign.train.distributed import refuse_what_is_not_used, start
 from mmalign.train.trackers import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +50,21 @@ def test_a_launch_that_starts_one_process_for_two_is_refused(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(ValueError, match="use --multi_gpu instead of --cpu"):
         start()
+
+
+@pytest.mark.parametrize(
+    "precision,kind,mend",
+    [
+        ("bf16", DistributedType.NO, r"set model\.dtype"),
+        ("no", DistributedType.FSDP, "launch with --multi_gpu"),
+        ("no", DistributedType.DEEPSPEED, "launch with --multi_gpu"),
+    ],
+)
+def test_launch_settings_that_would_do_nothing_are_refused(precision, kind, mend):
+    launched = SimpleNamespace(mixed_precision=precision, distributed_type=kind)
+    with pytest.raises(ValueError, match=mend):
+        refuse_what_is_not_used(launched)
+    refuse_what_is_not_used(SimpleNamespace(mixed_precision="no", distributed_type=DistributedType.MULTI_GPU))
 
 
 @pytest.mark.slow

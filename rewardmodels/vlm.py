@@ -14,7 +14,8 @@ Legend: B samples, S scores of a batch, D dimensions, W hidden width, R reward t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_log
 
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels.attention import use_blocks
@@ -162,9 +164,10 @@ def load_folder(
     """A reward model that `VlmReward.save` wrote; missing or unexpected weights are errors. Weights are frozen."""
     folder = Path(path)
     settings = RewardSettings.read(folder / CONFIG)
-    vlm, report = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=getattr(torch, dtype), output_loading_info=True
-    )
+    with quiet():
+        vlm, report = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=getattr(torch, dtype), output_loading_info=True
+        )
     wrong = {
         kind: report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[kind]
     }
@@ -177,6 +180,18 @@ def load_folder(
     reward = VlmReward(vlm, head, tokenizer, rule, settings, batch_size=batch_size)
     reward.requires_grad_(False)
     return reward.eval().to(device)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, transformers draws no loading bars."""
+    shown = transformers_log.is_progress_bar_enabled()
+    transformers_log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_log.enable_progress_bar()
 
 
 def load_bundled(

@@ -7,6 +7,7 @@ see where it arose.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -95,6 +96,8 @@ def quickstart(
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Retrain every bundled model first.")
     ] = False,
+    seed: Annotated[int, typer.Option(help="Another seed, another run.")] = 0,
+    overrides: Overrides = None,
 ) -> None:
     """The whole loop on this machine, without a GPU, in minutes.
 
@@ -105,7 +108,7 @@ def quickstart(
     """
     from pipelines import quickstart as pipeline
 
-    pipeline.run(output, from_scratch=from_scratch)
+    pipeline.run(output, from_scratch=from_scratch, seed=seed, overrides=overrides or [])
 
 
 @app.command(rich_help_panel=PANELS["train"])
@@ -441,6 +444,15 @@ def validate(recipe: Recipe, overrides: Overrides = None) -> None:
 
     Example: [cyan]mmalign validate grpo/shapes-flow rollout.group_size=16[/]
     """
+    from mmalign.config import find_recipe, load_config, to_yaml
+    from mmalign.strict import read_yaml
+
+    model = read_yaml(find_recipe(recipe)).get("model")
+    if isinstance(model, dict) and {"name", "template", "head", "scratch"} & model.keys():  # a reward model's
+        from rewardmodels.recipe import RewardRecipe
+
+        typer.echo(to_yaml(load_config(recipe, overrides or [], RewardRecipe)))
+        return
     from pipelines import validate as pipeline
 
     pipeline.run(recipe, overrides or [])
@@ -458,6 +470,8 @@ def env(
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point. Sentences meant for users become one line and exit code 2; defects keep their traceback."""
+    # Importing diffusers makes xformers warn wherever it has no GPU; `mmalign env` proves backends by real calls.
+    logging.getLogger("xformers").setLevel(logging.ERROR)
     try:
         app(args=arguments)
     except ValueError as problem:

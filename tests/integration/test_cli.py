@@ -14,6 +14,7 @@ import torch
 
 from mmalign import media, shapes
 from mmalign.__main__ import main
+from mmalign.data.prompts import Prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ("a red circle", "two blue squares", "a green cross")
@@ -382,3 +383,39 @@ def test_ls_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("ls", "rewards") == 0
     assert "shapes-verifier" in capsys.readouterr().out.replace("\n", "")
     assert call("--version") == 0
+
+
+@pytest.mark.slow
+def test_a_negative_lora_is_the_negative_branch(flow: str, tmp_path: Path) -> None:
+    from mmalign import policies
+    from pipelines.sampling import Painter, Request
+    from pipelines.settings import Generator, Sampling
+
+    policy = policies.load(shapes.bundled_path("flow"), weights="lora", rank=2)
+    policy.weights.save_lora(tmp_path / "idle")  # a fresh LoRA changes nothing
+    for parameter in policy.weights.trainable():
+        parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(0))
+    policy.weights.save_lora(tmp_path / "busy")
+    sampling = Sampling(num_steps=3, guidance=3.0)
+    request = Request("0", Prompt("a red circle"), 5)
+
+    def draw(**names: str) -> torch.Tensor:
+        painter = Painter(Generator(model=flow, **names), sampling)
+        return next(iter(painter.draw([request])))[1]
+
+    base, idle, busy = draw(), str(tmp_path / "idle"), str(tmp_path / "busy")
+    torch.testing.assert_close(draw(negative=idle), base, atol=1e-4, rtol=0)
+    torch.testing.assert_close(draw(lora=idle, negative=idle), base, atol=1e-4, rtol=0)
+    turned, tuned = draw(negative=busy), draw(lora=busy)
+    assert (turned - base).abs().max() > 0.01
+    assert (tuned - base).abs().max() > 0.01
+    assert (turned - tuned).abs().max() > 0.01
+    with pytest.raises(ValueError, match="above 1"):
+        Painter(Generator(model=flow, negative=busy), Sampling())
+
+
+def test_validate_tells_of_both_kinds_of_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("validate", "grpo/shapes-flow", "rollout.group_size=16") == 0
+    assert "16" in capsys.readouterr().out
+    assert call("validate", "reward/shapes") == 0
+    assert "shapes-reward" in capsys.readouterr().out

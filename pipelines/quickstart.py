@@ -150,7 +150,7 @@ def introduce(folder: Path) -> None:
     from pipelines.charts import percent
 
     base = results.read_evaluation(folder, 0)
-    for graded in base[:6]:
+    for graded in [one for one in base if one.seed == 0][:6]:
         say(f"   {'right' if graded.passed else 'wrong'}  reward {graded.proxy:6.2f}  {graded.prompt}")
     share = results.share(base)
     say(
@@ -175,7 +175,7 @@ def collect(
     pictures = drawn(task, recipe, "reference"), drawn(task, recipe, task.best_weights)
     gold, proxy = results.gold_change(base, aligned), results.proxy_change(base, aligned)
     gold_curve, proxy_curve = results.curves(folder)
-    rows = results.gallery(base, aligned, (pictures[0][:NUM_SHOWN], pictures[1][:NUM_SHOWN]))
+    rows = results.gallery(base, aligned, pictures)[:NUM_SHOWN]
     report = Report(
         gold=gold,
         proxy=proxy,
@@ -184,7 +184,7 @@ def collect(
         outcomes=results.outcomes(base, aligned),
         categories=results.by_category(base, aligned),
         rows=rows,
-        selection=f"The first {len(rows)} of the {len(base)} graded pairs, not chosen by result.",
+        selection=f"The first {len(rows)} prompts of {len(base)} graded pairs, not chosen by result.",
         judge=results.judge(base, pictures[0]),
         facts=listing.facts(recipe, task, counters, len(base)),
         commands=listing.commands(folder, recipe),

@@ -133,11 +133,12 @@ def panel(label: str, graded: Graded, media: Tensor) -> Panel:
 def gallery(
     base: Sequence[Graded], aligned: Sequence[Graded], pictures: tuple[Tensor, Tensor]
 ) -> tuple[Row, ...]:
-    """The first pictures of both, side by side."""
+    """Those of the pairs that have pictures, side by side, each prompt with its first seed."""
     rows = zip(base, aligned, *pictures, strict=False)
     return tuple(
         Row(before.prompt, before.seed, (panel("base", before, left), panel("aligned", after, right)))
         for before, after, left, right in rows
+        if before.seed == 0
     )
 
 

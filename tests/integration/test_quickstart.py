@@ -25,6 +25,7 @@ TINY = (
     "checkpoint.every=2",
     "evaluation.every=2",
     "evaluation.num_prompts=8",
+    "evaluation.seeds_per_prompt=1",
     "evaluation.num_steps=2",
     "evaluation.grid=[1, 4]",
     "rollout.num_steps=4",

@@ -81,6 +81,15 @@ def test_judge_ignores_unknown_rewards_and_orders_examples():
     assert shown[0][1].scores["learned reward"] == -39.0 and shown[-1][1].scores["learned reward"] == 0.0
 
 
+def test_gallery_shows_each_prompt_once():
+    base = [Graded(p, seed, seed == 0, 0.0) for p in PROMPTS for seed in (0, 1)]
+    pictures = torch.arange(6.0)[:, None, None, None, None] / 10  # the first six of eight pairs have pictures
+    rows = results.gallery(base, base, (pictures, pictures + 0.05))
+    assert [row.prompt for row in rows] == list(PROMPTS[:3])
+    assert [float(row.panels[0].media) for row in rows] == pytest.approx([0.0, 0.2, 0.4])
+    assert [panel.label for panel in rows[0].panels] == ["base", "aligned"]
+
+
 def test_folder_of_other_things_is_refused(tmp_path):
     quickstart.check_folder(tmp_path / "new")
     quickstart.check_folder(tmp_path)

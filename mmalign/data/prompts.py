@@ -165,7 +165,5 @@ def plan(
     batches = []
     for update in range(num_updates):
         start = (update * num_processes + rank) * share
-        batches.append(
-            tuple(tuple(range(low, low + batch)) for low in range(start, start + share, batch))
-        )
+        batches.append(tuple(tuple(range(low, low + batch)) for low in range(start, start + share, batch)))
     return Plan(num_groups, group_size, num_processes, tuple(batches), whole_groups=share % group_size == 0)

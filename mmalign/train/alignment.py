@@ -76,7 +76,11 @@ class Alignment:
         for number in range(self.recipe.budget.passes):
             stream = (self.recipe.seed, iteration, number)
             for batches in chunks:
-                yield self._by_steps(batches) if self.method.unit == "steps" else self._by_levels(batches, stream)
+                yield (
+                    self._by_steps(batches)
+                    if self.method.unit == "steps"
+                    else self._by_levels(batches, stream)
+                )
 
     def finish(self, iteration: int, num_updates: int) -> Mapping[str, float]:
         numbers = dict(self.numbers)
@@ -120,7 +124,9 @@ class Alignment:
     def _stored(self, iteration: int) -> Chunks:
         assert self.stored is not None
         num = self.plan.num_samples
-        return [[self.stored.batch(iteration, index, num) for index in batches] for batches in self.plan.batches]
+        return [
+            [self.stored.batch(iteration, index, num) for index in batches] for batches in self.plan.batches
+        ]
 
     def _gather(self, iteration: int) -> Chunks:
         """Rollouts and rewards of this process, then credit from the rewards of all processes."""
@@ -238,5 +244,9 @@ def paired(pool: Batch, group_size: int) -> Batch:
         losers = torch.tensor([int(by_group[int(groups[row])]) for row in winners], dtype=torch.long)
     chosen = pool.select(winners)
     return Batch(
-        chosen.index, chosen.clean, chosen.conditions, chosen.credit, loser=pool.clean[losers.to(pool.clean.device)]
+        chosen.index,
+        chosen.clean,
+        chosen.conditions,
+        chosen.credit,
+        loser=pool.clean[losers.to(pool.clean.device)],
     )

@@ -63,7 +63,9 @@ def weights(rewards: Tensor, groups: Tensor, options: MethodOptions) -> Tensor:
 def advantages(rewards: Tensor, groups: Tensor, options: MethodOptions) -> Tensor:
     """Group-relative advantages, NaN where not judged."""
     assert isinstance(options, (Grpo, Nft))
-    made = combined_advantages(rewards[:, None], groups, scale=options.advantages, clip=options.advantage_clip)
+    made = combined_advantages(
+        rewards[:, None], groups, scale=options.advantages, clip=options.advantage_clip
+    )
     return torch.where(torch.isfinite(rewards), made, torch.full_like(made, torch.nan))
 
 

@@ -25,7 +25,11 @@ def start(folder: str | Path | None = None, trackers: Sequence[str] = ()) -> Acc
     """This process's accelerator: the GPU if there is one, joined with its siblings if it was launched with any."""
     environment = os.environ
     wanted = int(environment.get("WORLD_SIZE", "1"))
-    if environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and wanted == 1 and "MASTER_PORT" in environment:
+    if (
+        environment.get("ACCELERATE_USE_CPU", "").lower() == "true"
+        and wanted == 1
+        and "MASTER_PORT" in environment
+    ):
         raise ValueError(
             "accelerate launch --cpu starts one process only: for several on a CPU use --multi_gpu instead of --cpu, "
             "or torchrun --nproc-per-node"
@@ -36,7 +40,9 @@ def start(folder: str | Path | None = None, trackers: Sequence[str] = ()) -> Acc
         project_config=None if folder is None else _folders(Path(folder)),
     )
     if made.num_processes != wanted:
-        raise ValueError(f"{wanted} processes were launched but they do not see each other ({made.num_processes})")
+        raise ValueError(
+            f"{wanted} processes were launched but they do not see each other ({made.num_processes})"
+        )
     refuse_what_is_not_used(made)
     return made
 

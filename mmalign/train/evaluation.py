@@ -45,7 +45,9 @@ class Examination:
         settings = self.recipe.evaluation
         num = len(self.prompts) * settings.seeds_per_prompt
         if num < self.processes.num:
-            raise ValueError(f"{num} evaluated samples cannot keep {self.processes.num} processes busy: ask for more")
+            raise ValueError(
+                f"{num} evaluated samples cannot keep {self.processes.num} processes busy: ask for more"
+            )
         mine = list(range(num))[self.processes.rank :: self.processes.num]
         size = settings.batch_size
         names: list[str] = []
@@ -54,7 +56,9 @@ class Examination:
         for start in tqdm(starts, desc="evaluating", leave=False, disable=not self.processes.is_main):
             columns, media = self.samples(mine[start : start + size], weights)
             names = list(columns)
-            tables.append(torch.stack(list(columns.values()), dim=1) if columns else torch.zeros(len(media), 0))
+            tables.append(
+                torch.stack(list(columns.values()), dim=1) if columns else torch.zeros(len(media), 0)
+            )
             pictures.append(media[:, 0].cpu())
         back = self.processes.gather(torch.tensor(mine)).argsort()
         table = self.processes.gather(torch.cat(tables))[back]
@@ -86,7 +90,8 @@ class Examination:
         seeds = [i % settings.seeds_per_prompt for i in index]
         conditions = encode(self.policy, prompts, recipe.model, guidance=settings.guidance)
         streams = [
-            generators("evaluation", prompt.text, index=[seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)
+            generators("evaluation", prompt.text, index=[seed])[0]
+            for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         latents = self.policy.initial_latents(
             len(index), generators=streams, size=recipe.model.size, num_frames=recipe.model.num_frames
@@ -109,7 +114,9 @@ class Examination:
             scores = judge(reward, samples)
             columns[name] = scores.overall.cpu()
             if len(scores.names) > 1:
-                columns |= {f"{name}/{part}": scores.values[:, i].cpu() for i, part in enumerate(scores.names)}
+                columns |= {
+                    f"{name}/{part}": scores.values[:, i].cpu() for i, part in enumerate(scores.names)
+                }
         return columns, media
 
 

@@ -76,7 +76,9 @@ def sources_of(policy: Policy, prompts: Sequence[Prompt], size: tuple[int, int] 
     images = [fitted(as_frames(source)[0], policy, size) for source in given if source is not None]
     shapes = sorted({tuple(image.shape[-2:]) for image in images})
     if len(shapes) > 1:
-        raise ValueError(f"sources of one batch differ in shape ({shapes[:3]}): bring them to one aspect ratio")
+        raise ValueError(
+            f"sources of one batch differ in shape ({shapes[:3]}): bring them to one aspect ratio"
+        )
     return torch.stack(images).to(policy.device)
 
 
@@ -122,7 +124,9 @@ class Rollouts:
     recipe: Recipe
     sampler: str = "policy"
 
-    def draw(self, iteration: int, index: Sequence[int], conditions: Conditions, groups: list[int]) -> Trajectory:
+    def draw(
+        self, iteration: int, index: Sequence[int], conditions: Conditions, groups: list[int]
+    ) -> Trajectory:
         """One micro-batch under the weights of the sampler; only stochastic rollouts keep their steps."""
         recipe, settings = self.recipe, self.recipe.rollout
         ids = groups if settings.same_latent else index
@@ -164,5 +168,7 @@ def judge(reward: RewardFunction, samples: Sequence[Sample]) -> Scores:
     with torch.no_grad():
         scores = reward(samples)
     if len(scores) != len(samples):
-        raise ValueError(f"the reward gave {len(scores)} scores for {len(samples)} samples: it must give one each")
+        raise ValueError(
+            f"the reward gave {len(scores)} scores for {len(samples)} samples: it must give one each"
+        )
     return scores

@@ -53,7 +53,9 @@ class Context:
     def options(self) -> Any:
         return self.recipe.method
 
-    def predict(self, noisy: Tensor, draw: Draw, conditions: Conditions, *, weights: str = "policy") -> Tensor:
+    def predict(
+        self, noisy: Tensor, draw: Draw, conditions: Conditions, *, weights: str = "policy"
+    ) -> Tensor:
         """The network's prediction; gradients flow for the policy's own weights only."""
         guidance = self.options.guidance
         with torch.set_grad_enabled(weights == "policy"), self.policy.weights.using(weights):
@@ -138,7 +140,9 @@ def grpo_loss(context: Context, batch: Batch, slot: int) -> Loss:
         kl = gaussian_kl(
             mean=now.mean, reference_mean=reference.mean, std=now.std, form=options.kl_form, dt=dt
         )
-        per_sample = per_sample + options.kl * torch.where(torch.isfinite(batch.credit), kl, torch.zeros_like(kl))
+        per_sample = per_sample + options.kl * torch.where(
+            torch.isfinite(batch.credit), kl, torch.zeros_like(kl)
+        )
         metrics["kl"] = kl.detach().mean()
     return Loss(per_sample, metrics)
 
@@ -187,7 +191,9 @@ def anchor_copy(options: MethodOptions) -> tuple[str, ...]:
     return () if options.update_reference_every is None else (ANCHOR,)
 
 
-def keep_copies(policy: Policy, options: MethodOptions, *, iteration: int, num_updates: int) -> dict[str, float]:
+def keep_copies(
+    policy: Policy, options: MethodOptions, *, iteration: int, num_updates: int
+) -> dict[str, float]:
     """After an iteration: the old policy follows, a moving reference jumps. Numbers to log."""
     if isinstance(options, Nft):
         decay = decay_of(options, num_updates)

@@ -35,7 +35,9 @@ class Draw:
         return self.process.target(clean, self.noise, self.level)
 
 
-def levels_for(settings: Levels, process: Process, schedule: Tensor, *, num: int, stream: tuple[int, ...]) -> Tensor:
+def levels_for(
+    settings: Levels, process: Process, schedule: Tensor, *, num: int, stream: tuple[int, ...]
+) -> Tensor:
     """Levels (N, J) of all samples of an iteration, on the CPU; `schedule` (S+1,) are the rollout's own levels.
 
     The density `schedule` draws J different steps of the rollout for each sample.

@@ -70,7 +70,9 @@ def read_pairs(path: str | Path) -> tuple[list[Row], int]:
             source = better.source if isinstance(better.source, Path) else None
             assert isinstance(better.media, Path)
             assert isinstance(worse.media, Path)
-            rows.append(Row(Prompt(pair.prompt, source), better.media, max(chance, 1.0 - chance), worse.media))
+            rows.append(
+                Row(Prompt(pair.prompt, source), better.media, max(chance, 1.0 - chance), worse.media)
+            )
     if not rows:
         raise ValueError(f"{path} has no decided pair of dimension '{DIMENSION}' ({ties} ties)")
     return rows, ties
@@ -144,5 +146,7 @@ class Stored:
         frames = [as_frames(path) for path in paths]
         shapes = {tuple(f.shape) for f in frames}
         if len(shapes) > 1:
-            raise ValueError(f"stored media differ in size within a batch: {sorted(shapes)[:3]}; resize them first")
+            raise ValueError(
+                f"stored media differ in size within a batch: {sorted(shapes)[:3]}; resize them first"
+            )
         return self.policy.encode_media(torch.stack(frames).to(self.policy.device))

@@ -55,7 +55,12 @@ class Trackers:
     """The main process writes; on other processes every call does nothing."""
 
     def __init__(
-        self, folder: str | Path, *, accelerator: Accelerator, config: Mapping[str, Any], active: Sequence[str] = ()
+        self,
+        folder: str | Path,
+        *,
+        accelerator: Accelerator,
+        config: Mapping[str, Any],
+        active: Sequence[str] = (),
     ) -> None:
         self.folder = Path(folder)
         self.accelerator = accelerator

@@ -38,9 +38,16 @@ def _launch(folder, num_processes, method):
         port = probe.getsockname()[1]
     launch = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={num_processes}"]
     launch += ["--multi_gpu"] if num_processes > 1 else ["--cpu"]
-    launch += [f"--main_process_port={port}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    launch += [
+        f"--main_process_port={port}",
+        "--num_machines=1",
+        "--mixed_precision=no",
+        "--dynamo_backend=no",
+    ]
     command = [*launch, str(ROOT / "tests/integration/tiny_run.py"), str(folder), json.dumps(options)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+    )
     assert done.returncode == 0, done.stderr[-4000:]
 
 
@@ -79,9 +86,13 @@ def test_two_processes_agree_with_one(tmp_path, method):
         assert set(alone) == set(together)
         scale = max(float(gradient.abs().max()) for gradient in alone.values())
         assert scale > 0
-        noise = 1e-5 if update < 2 else 1e-2  # Adam's first steps blow rounding up where a gradient is about 0
+        noise = (
+            1e-5 if update < 2 else 1e-2
+        )  # Adam's first steps blow rounding up where a gradient is about 0
         for name, gradient in alone.items():
-            torch.testing.assert_close(gradient, together[name], rtol=noise, atol=noise * scale, msg=f"{update} {name}")
+            torch.testing.assert_close(
+                gradient, together[name], rtol=noise, atol=noise * scale, msg=f"{update} {name}"
+            )
     rows = [read_metrics(folder)[-1] for folder in (one, two)]
     for key in ("reward", "reward_std", "kept_groups", "eval/reward", "loss"):
         assert rows[0][key] == pytest.approx(rows[1][key], rel=1e-3, abs=1e-5), key

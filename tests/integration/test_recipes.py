@@ -145,7 +145,8 @@ def stored_files(tmp_path):
     ]  # fmt: skip
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     samples = [
-        {"prompt": "a circle", "media": name, "reward": reward} for name, reward in (("red.png", 1), ("green.png", 0))
+        {"prompt": "a circle", "media": name, "reward": reward}
+        for name, reward in (("red.png", 1), ("green.png", 0))
     ]
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
     return tmp_path
@@ -167,7 +168,9 @@ def test_offline_pairs_and_samples_train(stored_files, tmp_path):
         )
         rows = read_pairs(file)[0] if key == "pairs" else read_samples(file, recipe)
         trainer = build(
-            recipe, tmp_path / name, stored=lambda policy, rows=rows, recipe=recipe: Stored(rows, policy, recipe)
+            recipe,
+            tmp_path / name,
+            stored=lambda policy, rows=rows, recipe=recipe: Stored(rows, policy, recipe),
         )
         assert trainer.train().updates == 2
 

@@ -74,7 +74,9 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, one_thread, method):
     for slot, values in expected.optimizer["state"].items():
         for key, value in values.items():
             assert torch.equal(value, resumed.optimizer["state"][slot][key])
-    rows = [[{k: v for k, v in r.items() if k != "seconds"} for r in read_metrics(f)] for f in (whole, broken)]
+    rows = [
+        [{k: v for k, v in r.items() if k != "seconds"} for r in read_metrics(f)] for f in (whole, broken)
+    ]
     assert rows[0] == rows[1]
 
 
@@ -100,7 +102,9 @@ def test_a_finished_run_can_be_prolonged_and_started_over(tmp_path, one_thread):
     counters = build(tiny_recipe("sft", budget={"iterations": 3}), tmp_path).train()
     assert (counters.iteration, counters.updates) == (3, 3)
     assert [row["iteration"] for row in read_metrics(tmp_path)] == [0, 1, 2, 3]
-    again = build(tiny_recipe("sft", budget={"iterations": 1}, checkpoint={"resume": "never"}), tmp_path).train()
+    again = build(
+        tiny_recipe("sft", budget={"iterations": 1}, checkpoint={"resume": "never"}), tmp_path
+    ).train()
     assert again.updates == 1
     assert [row["iteration"] for row in read_metrics(tmp_path)] == [0, 1]
     assert [p.name for p in checkpoints.complete(tmp_path)] == ["000001"]  # the old ones are gone

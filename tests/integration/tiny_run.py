@@ -73,7 +73,9 @@ def tiny_recipe(name: str = "grpo", pipeline: str = "sd3", **changes: Any) -> Re
     return validate(data | changes, Recipe)
 
 
-def build(recipe: Recipe, folder: Path, reward=redness, prompts=PROMPTS, stored=None, **options: Any) -> Trainer:
+def build(
+    recipe: Recipe, folder: Path, reward=redness, prompts=PROMPTS, stored=None, **options: Any
+) -> Trainer:
     """The trainer of a recipe on its tiny pipeline; `stored` makes offline data for the policy."""
     torch.manual_seed(0)
     pipeline = getattr(tiny_pipelines, recipe.model.path)()
@@ -100,7 +102,9 @@ def record_gradients(trainer: Trainer, folder: Path) -> None:
 
     def write(*_: Any) -> None:
         gradients = {
-            name: p.grad.clone() for name, p in zip(names, trainer.parameters, strict=True) if p.grad is not None
+            name: p.grad.clone()
+            for name, p in zip(names, trainer.parameters, strict=True)
+            if p.grad is not None
         }
         if trainer.processes.is_main:
             save_file(gradients, folder / f"gradients-{trainer.counters.updates}.safetensors")

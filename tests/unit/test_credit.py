@@ -72,7 +72,8 @@ def test_z_scores_forget_the_scale_of_a_reward():
     large = small * torch.tensor([1000.0, 1.0])
     overall = small.sum(dim=1)
     _close(
-        credit.combined(small, overall, GROUPS, recipe), credit.combined(large, overall, GROUPS, recipe).tolist()
+        credit.combined(small, overall, GROUPS, recipe),
+        credit.combined(large, overall, GROUPS, recipe).tolist(),
     )
     assert credit.combined(small, overall, GROUPS, recipe)[0] > 0  # b weighs twice as much as a
 

@@ -61,10 +61,23 @@ class Reward(Section):
 
 
 class Levels(Section):
-    """Noise levels at which denoising losses are taken; `schedule` draws from the rollout's own levels."""
+    """Noise levels at which denoising losses are taken; `schedule` draws from the rollout's own levels.
+
+    `steps` keeps only those steps of the schedule, first to last: rewards of what is in a picture are decided early,
+    so [0, 4] of 8 steps learns from the levels where the gradient says most about the reward.
+    """
 
     density: Literal["uniform", "logit_normal", "schedule"] = "logit_normal"
     per_sample: PositiveInt = 4
+    steps: tuple[NonNegativeInt, PositiveInt] | None = None
+
+    @model_validator(mode="after")
+    def _only_of_a_schedule(self) -> Levels:
+        if self.steps is not None and self.density != "schedule":
+            raise ValueError("steps are those of the rollout's schedule: set density=schedule, or leave steps out")
+        if self.steps is not None and self.steps[0] >= self.steps[1]:
+            raise ValueError(f"steps {list(self.steps)} are none: give the first and the one after the last")
+        return self
 
 
 class MethodOptions(Section):

@@ -44,10 +44,13 @@ def levels_for(
     """
     source = generator(*stream, "levels")
     if settings.density == "schedule":
-        steps = schedule[:-1].cpu()
+        first, last = settings.steps or (0, len(schedule) - 1)
+        if last >= len(schedule):
+            raise ValueError(f"method.levels.steps end after the {len(schedule) - 1} steps of the rollout")
+        steps = schedule[first:last].cpu()
         if settings.per_sample > len(steps):
             raise ValueError(
-                f"method.levels.per_sample {settings.per_sample} is more than the {len(steps)} steps of the rollout"
+                f"method.levels.per_sample {settings.per_sample} is more than the {len(steps)} steps to draw from"
             )
         order = torch.rand((num, len(steps)), generator=source).argsort(dim=1)
         return steps[order[:, : settings.per_sample]]

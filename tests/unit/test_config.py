@@ -103,7 +103,7 @@ def test_unknown_recipe_names_the_nearest():
 def test_every_shipped_recipe_parses(name):
     recipe = load_recipe(name)
     assert isinstance(recipe, Recipe)
-    assert recipe.method.name == name.split("/")[0]
+    assert "/" not in name or recipe.method.name == name.split("/")[0]
 
 
 def test_recipes_cannot_be_changed_after_reading():

@@ -74,7 +74,9 @@ class Levels(Section):
     @model_validator(mode="after")
     def _only_of_a_schedule(self) -> Levels:
         if self.steps is not None and self.density != "schedule":
-            raise ValueError("steps are those of the rollout's schedule: set density=schedule, or leave steps out")
+            raise ValueError(
+                "steps are those of the rollout's schedule: set density=schedule, or leave steps out"
+            )
         if self.steps is not None and self.steps[0] >= self.steps[1]:
             raise ValueError(f"steps {list(self.steps)} are none: give the first and the one after the last")
         return self

@@ -35,7 +35,7 @@ QUEUE_SIZE = 16
 EXAMPLES = (
     "a red circle",
     "two blue squares",
-    "a green triangle above a yellow star",
+    "a green triangle above a yellow cross",
     "a large orange circle and a small blue square",
     "three purple crosses",
 )

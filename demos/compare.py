@@ -36,7 +36,7 @@ EXAMPLES = (
     "a red circle",
     "two blue squares",
     "a green triangle above a yellow cross",
-    "a large orange circle and a small blue square",
+    "an orange circle and a blue square",
     "three purple crosses",
 )
 INTRODUCTION = (

@@ -39,10 +39,10 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """`gain` or `loss` when the two intervals do not overlap, `noise` otherwise."""
-        if self.aligned.low > self.base.high:
+        """`gain` or `loss` when the paired interval lies on one side of zero, `noise` otherwise."""
+        if self.difference.low > 0:
             return "gain"
-        return "loss" if self.aligned.high < self.base.low else "noise"
+        return "loss" if self.difference.high < 0 else "noise"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,9 @@ def story(report: Report) -> list[str]:
             "term help."
         )
     elif gold.verdict == "noise":
-        said.append("The intervals overlap, so this run alone does not show a change. More iterations may.")
+        said.append(
+            "That interval holds zero, so this run alone does not show a change. More iterations may."
+        )
     return said
 
 

@@ -98,8 +98,11 @@ def test_other_settings_in_the_same_folder_are_refused(finished):
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(tmp_path):
     folder = tmp_path / "run"
-    tiny = [*TINY, "budget.iterations=8"]
-    code = f"from pipelines import quickstart; quickstart.run({str(folder)!r}, overrides={tiny!r})"
+    tiny = [*TINY, "budget.iterations=12"]
+    code = (  # a shell that started the tests in the background has taught them, and so the child, to ignore Ctrl-C
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"from pipelines import quickstart; quickstart.run({str(folder)!r}, overrides={tiny!r})"
+    )
     call = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     child = subprocess.Popen(

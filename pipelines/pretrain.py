@@ -267,6 +267,10 @@ def save_half(pipe: DiffusionPipeline, folder: Path) -> None:
     for path in folder.glob("text_encoder*/config.json"):
         config = json.loads(path.read_text())
         path.write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n")
+    path = folder / "vae" / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)  # a folder of the machine that trained it
+    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def main() -> None:

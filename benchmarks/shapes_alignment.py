@@ -61,12 +61,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--samples", type=int, default=12_800, help="generated samples of each run")
     parser.add_argument("--prompts", type=int, default=350, help="held-out prompts of the examination")
-    parser.add_argument("--seeds", type=int, default=2, help="pictures of each held-out prompt")
+    parser.add_argument("--seeds", type=int, default=2, help="pictures of each held-out prompt, at least 2")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--runs", default="runs/shapes_alignment", help="where the runs themselves go")
     parser.add_argument("--output", default="benchmarks/results/shapes_alignment")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further recipe settings")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.seeds < 2:
+        parser.error("--seeds must be at least 2: diversity compares two pictures of a prompt")
+    return options
 
 
 def run(model: str, method: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -140,7 +143,8 @@ def closeness(task: Alignment, num_prompts: int = 48) -> dict[str, float]:
     assert isinstance(examination, Examination)
     trained = task.best_weights
     per_prompt = task.recipe.evaluation.seeds_per_prompt
-    index = [i for i in range(num_prompts * per_prompt) if i % per_prompt < 2]
+    shown = min(num_prompts, len(examination.prompts))
+    index = [i for i in range(shown * per_prompt) if i % per_prompt < 2]
     result = {}
     for key, weights in (("diversity_before", "reference"), ("diversity_after", trained)):
         _, media = examination.samples(index, weights)

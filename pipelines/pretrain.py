@@ -36,9 +36,13 @@ Kind = Literal["flow", "epsilon"]
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What one pretraining run costs: `steps` batches of `batch_size` drawn pictures."""
+    """What one pretraining run costs: batches of `batch_size` drawn pictures in `cycles`.
 
-    steps: int
+    Every cycle lets the learning rate fall along a cosine and starts again from its peak, so that the
+    weights at the end of each are a usable model (Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5).
+    """
+
+    cycles: tuple[int, ...]
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 200
@@ -48,13 +52,27 @@ class Pretraining:
     checkpoint_every: int = 200
     seed: int = 0
 
+    @property
+    def steps(self) -> int:
+        return sum(self.cycles)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of `step`: linear warm-up, then a cosine to a hundredth of the peak in each cycle."""
+        start = 0
+        for length in self.cycles:
+            if step < start + length:
+                break
+            start += length
+        cosine = 0.505 + 0.495 * math.cos(math.pi * (step - start) / length)
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * cosine
+
 
 AUTOENCODER = Pretraining(
-    steps=1100, batch_size=64, learning_rate=2e-3, pool_size=40_000, warmup=50, checkpoint_every=50
+    cycles=(1100,), batch_size=64, learning_rate=2e-3, pool_size=40_000, warmup=50, checkpoint_every=50
 )
 GENERATORS: dict[Kind, Pretraining] = {
-    "flow": Pretraining(steps=4000),
-    "epsilon": Pretraining(steps=2200),
+    "flow": Pretraining(cycles=(4000, 7500)),
+    "epsilon": Pretraining(cycles=(2200, 3600)),
 }
 
 
@@ -100,15 +118,9 @@ class Run:
         torch.save(state, partial)
         partial.replace(self.checkpoint)
 
-    def rate(self) -> float:
-        """Linear warm-up, then a cosine to a hundredth of the peak."""
-        progress = self.step / self.plan.steps
-        cosine = 0.505 + 0.495 * math.cos(math.pi * progress)
-        return self.plan.learning_rate * min(1.0, (self.step + 1) / self.plan.warmup) * cosine
-
     def update(self, loss: Tensor) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = self.plan.rate(self.step)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
@@ -237,7 +249,7 @@ def train_generator(
         if run.step % plan.checkpoint_every == 0:
             save_averaged(run, pipe, folder)
     save_averaged(run, pipe, folder)
-    facts = {**asdict(plan), "minutes": run.seconds / 60, "autoencoder": autoencoder_facts(vae_folder)}
+    facts = {**asdict(plan), "steps": plan.steps, "minutes": run.seconds / 60, "autoencoder": autoencoder_facts(vae_folder)}
     write_card(folder, kind, facts)
     return pipe
 

@@ -1,0 +1,83 @@
+"""Pictures made and judged: `generate` and `score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmalign.commands.options import PANELS, Config, Device, Output, Overrides, Rewards
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANELS["measure"])
+def generate(
+    overrides: Overrides = None,
+    config: Config = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="A .txt or .jsonl file, shapes:train or shapes:heldout.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="shapes-flow, shapes-epsilon, a diffusers folder or a hub id.")
+    ] = None,
+    lora: Annotated[str | None, typer.Option(help="A folder with a LoRA.")] = None,
+    num_prompts: Annotated[int | None, typer.Option(help="At most so many prompts.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Pictures per prompt.")] = None,
+    output: Output = None,
+    device: Device = None,
+) -> None:
+    """Prompts into a folder of pictures or videos with a manifest. A re-run makes only what is missing.
+
+    Example: [cyan]mmalign generate --prompts shapes:heldout --num-prompts 8 --seeds 2 -o runs/pictures
+    sampling.guidance=3[/]
+    """
+    from pipelines import settings
+
+    given = {
+        "prompts": prompts,
+        "generator.model": model,
+        "generator.lora": lora,
+        "num_prompts": num_prompts,
+        "sampling.seeds_per_prompt": seeds,
+        "output": output,
+        "device": device,
+    }
+    wanted = settings.gather(settings.Generate, config, given, overrides or [], verb="generate")
+    from pipelines import generate as pipeline
+
+    pipeline.run(wanted)
+
+
+@app.command(rich_help_panel=PANELS["measure"])
+def score(
+    input: Annotated[
+        str | None,
+        typer.Argument(help="A folder of media, or JSONL with {image, prompt}.", show_default=False),
+    ] = None,
+    overrides: Overrides = None,
+    config: Config = None,
+    reward: Rewards = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="The prompt of all files that have none of their own.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Judge files: per-dimension scores as JSONL, a table and a gallery. A re-run does only what is missing.
+
+    A file that cannot be judged gets null with a reason and harms no other; then the exit code is 3.
+
+    Example: [cyan]mmalign score runs/pictures --reward shapes-verifier --reward jpeg-compressibility -o runs/scores[/]
+    """
+    from pipelines import settings
+
+    words = list(overrides or [])
+    if input is not None and "=" in input and not Path(input).exists():
+        words, input = [input, *words], None  # `mmalign score --config FILE key=value`
+    given = {"input": input, "rewards": reward, "prompt": prompt, "output": output}
+    wanted = settings.gather(settings.Score, config, given, words, verb="score")
+    from pipelines import score as pipeline
+
+    if pipeline.run(wanted).unscored:
+        raise typer.Exit(3)

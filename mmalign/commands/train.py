@@ -1,0 +1,55 @@
+"""Training: generators, reward models, and recipes checked before they run."""
+
+from __future__ import annotations
+
+import typer
+
+from mmalign.commands.options import PANELS, Overrides, Recipe
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANELS["train"])
+def finetune(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Align a generator: sft, rwr, dpo, npo, grpo, nft.
+
+    Examples: [cyan]mmalign finetune grpo/shapes-flow output=runs/mine budget.iterations=20[/]
+    [cyan]accelerate launch -m mmalign finetune RECIPE[/] on several devices or machines.
+    """
+    from mmalign.config import load_recipe
+
+    resolved = load_recipe(recipe, overrides or [])
+    from pipelines import train as pipeline
+
+    pipeline.finetune(resolved)
+
+
+@app.command("train-reward", rich_help_panel=PANELS["train"])
+def train_reward(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Train a reward model on preference pairs.
+
+    Example: [cyan]mmalign train-reward reward/shapes output=runs/reward[/]
+    """
+    from pipelines import train_reward as pipeline
+
+    pipeline.run(recipe, overrides or [])
+
+
+@app.command(rich_help_panel=PANELS["train"])
+def validate(recipe: Recipe, overrides: Overrides = None) -> None:
+    """A recipe, resolved and checked, with its batch arithmetic; trains nothing.
+
+    Example: [cyan]mmalign validate grpo/shapes-flow rollout.group_size=16[/]
+    """
+    from mmalign.config import find_recipe, load_config, to_yaml
+    from mmalign.strict import read_yaml
+
+    model = read_yaml(find_recipe(recipe)).get("model")
+    if isinstance(model, dict) and {"name", "template", "head", "scratch"} & model.keys():  # a reward model's
+        from rewardmodels.recipe import RewardRecipe
+
+        typer.echo(to_yaml(load_config(recipe, overrides or [], RewardRecipe)))
+        return
+    from pipelines import validate as pipeline
+
+    pipeline.run(recipe, overrides or [])

@@ -1,4 +1,4 @@
-"""Over-optimisation: what happens to a gold reward when a proxy is pushed (Gao, Schulman, Hilton 2022, arXiv 2210.10760).
+"""Over-optimisation: what happens to a gold reward when a proxy is pushed (Gao et al. 2022, arXiv 2210.10760).
 
 Shape legend: `N` samples of one prompt, `P` prompts, `R` rewards of an ensemble, `K` numbers of samples n.
 

@@ -92,7 +92,7 @@ def test_a_good_proxy_gains_a_hacked_one_falls_and_a_blind_one_does_neither():
     honest = curve([g + 0.3 * rng.normal(size=64) for g in gold], gold)
     assert honest.points[0].n == 1 and honest.points[-1].n == 64 and honest.top == 64
     assert honest.points[-1].gain.low > 1.5 and honest.fall.mean == 0.0
-    hacked = curve([np.where(g > 1.5, 9 - g, g) + 5 * (g < -2.0) for g in gold], gold)
+    hacked = curve([g + 6 * (g < -1.5) for g in gold], gold)  # the worst look best
     assert 1 < hacked.top < 64 and hacked.fall.high < 0
     assert [p.proxy.mean for p in hacked.points] == sorted(p.proxy.mean for p in hacked.points)
     blind = curve([rng.normal(size=64) for _ in gold], gold)

@@ -25,6 +25,10 @@ def rewards() -> Table:
             f"media: {', '.join(entry.modalities)}; dimensions: {', '.join(entry.dimensions)}",
             f"scale: {entry.scale}; licence: {entry.licence}; memory: {entry.memory}",
         ]
+        if entry.weights:
+            facts.append(f"weights: {entry.weights}" + (f" ({entry.size})" if entry.size else ""))
+        if entry.extra:
+            facts.append(f"needs: pip install 'mmalign[{entry.extra}]'")
         table.add_row(name, "\n".join([entry.about, *facts]))
     table.caption = "also: a folder with reward_config.json, or a Python function as module:name"
     return table

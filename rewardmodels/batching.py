@@ -31,6 +31,9 @@ class Prepared:
 Judge = Callable[[Sequence[Prepared]], Tensor]
 """Samples of one shape -> values (B, D); a row that is not finite could not be judged."""
 
+Fit = Callable[[Prepared], Prepared]
+"""One sample as the model wants it, e.g. resized, so that pictures of all sizes share a batch."""
+
 
 def prepare(sample: Sample, modalities: frozenset[Modality]) -> Prepared:
     """Decode and check one sample; ValueError says what is wrong with it."""
@@ -59,8 +62,12 @@ def score(
     modalities: frozenset[Modality],
     batch_size: int,
     overall: Callable[[Tensor], Tensor] | None = None,
+    fit: Fit | None = None,
 ) -> Scores:
-    """Judge all samples in batches of one shape; `overall` (B, D) -> (B,) is the mean unless given."""
+    """Judge all samples in batches of one shape; `overall` (B, D) -> (B,) is the mean unless given.
+
+    A ValueError of `fit` or of the judge is the reason of its sample.
+    """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     reasons: list[str | None] = [None] * len(samples)
@@ -68,6 +75,7 @@ def score(
     for i, sample in enumerate(samples):
         try:
             ready = prepare(sample, modalities)
+            ready = ready if fit is None else fit(ready)
         except (ValueError, OSError) as error:
             reasons[i] = " ".join(str(error).split())
             continue

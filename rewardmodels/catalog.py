@@ -20,7 +20,11 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class Entry:
-    """One reward of the catalogue. `loader` is `module:function`, called with `arguments` and the user's options."""
+    """One reward of the catalogue. `loader` is `module:function`, called with `arguments` and the user's options.
+
+    `weights` says where the published weights are (a hub id, or the option that names the file) and `size` how much
+    is downloaded; `memory` is that of the loaded weights; `extra` is the optional part of mmalign that it needs.
+    """
 
     loader: str
     about: str
@@ -29,6 +33,9 @@ class Entry:
     modalities: tuple[str, ...] = ("image",)
     licence: str = "Apache-2.0"
     memory: str = "none"
+    weights: str = ""
+    size: str = ""
+    extra: str = ""
     differentiable: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,6 +56,22 @@ CATALOG: Mapping[str, Entry] = {
     "jpeg-incompressibility": Entry(
         "rewardmodels.rules:jpeg", "how large the picture is as JPEG: kilobytes / 500 at quality 95",
         ("incompressibility",), "above 0, higher is larger", ("image", "edit"), arguments={"sign": 1},
+    ),
+    "sharpness": Entry(
+        "rewardmodels.probes:sharpness", "probe: variance of the Laplacian of the luma; blur lowers it",
+        ("sharpness",), "above 0, photographs about 0.001 to 0.1", ("image", "edit", "video"), differentiable=True,
+    ),
+    "saturation": Entry(
+        "rewardmodels.probes:saturation", "probe: mean saturation (HSV); what rewards are often hacked with",
+        ("saturation",), "[0, 1], 0 is grey", ("image", "edit", "video"), differentiable=True,
+    ),
+    "brightness": Entry(
+        "rewardmodels.probes:brightness", "probe: mean luma (ITU-R BT.601)",
+        ("brightness",), "[0, 1], 0 is black", ("image", "edit", "video"), differentiable=True,
+    ),
+    "motion": Entry(
+        "rewardmodels.probes:motion", "probe: mean absolute difference of neighbouring frames; a still video has 0",
+        ("motion",), "[0, 1], 0 is still", ("video",), differentiable=True,
     ),
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from mmalign.media import write
 from mmalign.shapes import render
 from mmalign.types import RewardModel, Sample
 from rewardmodels.combine import Combined
+from tests.contract import tiny_rewards
 from tests.unit.rewardmodels.tiny import tiny_reward
 
 PROMPTS = [
@@ -34,19 +35,24 @@ def _combined(rule: str) -> RewardModel:
     return Combined(parts, rule=rule)  # type: ignore[arg-type]
 
 
-REWARDS: dict[str, Callable[[], RewardModel]] = {
-    **{name: lambda name=name: rewardmodels.load(name) for name in rewardmodels.available()},
-    "shapes-verifier, passed": lambda: rewardmodels.load("shapes-verifier", score="passed"),
-    "function": lambda: rewardmodels.load(f"{__name__}:brightness"),
-    "random VLM, prompt first": lambda: tiny_reward(template="prompt-media/1").requires_grad_(False),
-    "random VLM, sequential positions": lambda: tiny_reward(positions="sequential").requires_grad_(False),
-    "weighted sum": lambda: _combined("sum"),
+REWARDS: dict[str, Callable[[Path], RewardModel]] = {
+    **{
+        name: lambda folder, name=name: tiny_rewards.load(name, folder)
+        for name, entry in rewardmodels.available().items()
+        if "image" in entry.modalities
+    },
+    "shapes-verifier, passed": lambda _: rewardmodels.load("shapes-verifier", score="passed"),
+    "function": lambda _: rewardmodels.load(f"{__name__}:brightness"),
+    "random VLM, prompt first": lambda _: tiny_reward(template="prompt-media/1").requires_grad_(False),
+    "random VLM, sequential positions": lambda _: tiny_reward(positions="sequential").requires_grad_(False),
+    "weighted sum": lambda _: _combined("sum"),
 }
+"""By name, what builds it below an empty folder; rewards of videos only are tested at the end of this file."""
 
 
 @pytest.fixture(scope="module", params=list(REWARDS))
-def reward(request: pytest.FixtureRequest) -> RewardModel:
-    return REWARDS[request.param]()
+def reward(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RewardModel:
+    return REWARDS[request.param](tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +123,7 @@ def test_a_bad_sample_is_nan_with_a_reason_and_harms_no_other(
         replace(samples[0], media=torch.full((3, 32, 32), float("nan"))),
         replace(samples[0], media=torch.full((3, 32, 32), 7.0)),
         replace(samples[0], media=torch.rand(1, 32, 32)),
-        replace(samples[0], media=torch.rand(5, 3, 32, 32)),
+        *([] if "video" in reward.modalities else [replace(samples[0], media=torch.rand(5, 3, 32, 32))]),
     ]
     mixed = [samples[0], *bad, samples[1]]
     scores = reward(samples=mixed)
@@ -145,3 +151,19 @@ def test_gradients_reach_the_pixels_where_promised(reward: RewardModel, samples:
         return
     scores.overall.sum().backward()
     assert image.grad is not None and float(image.grad.abs().max()) > 0
+
+
+VIDEO_REWARDS = [name for name, entry in rewardmodels.available().items() if "video" in entry.modalities]
+
+
+@pytest.mark.parametrize("name", VIDEO_REWARDS)
+def test_videos_are_judged_alone_as_in_a_batch(name: str, tmp_path: Path) -> None:
+    reward = tiny_rewards.load(name, tmp_path)
+    assert "video" in reward.modalities and reward.name == name
+    moving = torch.stack([render(PROMPTS, seed=k) for k in range(3)], 1)
+    videos = [Sample(prompt, frames) for prompt, frames in zip(PROMPTS, moving, strict=True)]
+    broken = Sample("a red circle", tmp_path / "missing.mp4")
+    scores = reward(samples=[*videos, broken])
+    assert scores.valid.tolist() == [True] * 4 + [False] and scores.reasons[-1]
+    alone = torch.cat([reward(samples=[video]).overall for video in reversed(videos)])
+    torch.testing.assert_close(scores.overall[:4], alone.flip(0), atol=1e-5, rtol=0)

@@ -9,15 +9,26 @@ One section a class; defaults are those that work on the bundled models. The met
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from mmalign.composition import Reward, check_rule, spelled_out
+from mmalign.rules import Rule, Sum
 from mmalign.strict import Section, available_recipes, find_recipe, load_config, to_yaml
 
-__all__ = ["Recipe", "Section", "available_recipes", "find_recipe", "load_config", "load_recipe", "to_yaml"]
+__all__ = [
+    "Recipe",
+    "Reward",
+    "Section",
+    "available_recipes",
+    "find_recipe",
+    "load_config",
+    "load_recipe",
+    "to_yaml",
+]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -50,14 +61,6 @@ class Data(Section):
     heldout: str | None = "shapes:heldout"
     pairs: str | None = None
     samples: str | None = None
-
-
-class Reward(Section):
-    """One reward: a catalogue name, a folder, or any Python function as `module:name`."""
-
-    name: str
-    weight: float = 1.0
-    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Levels(Section):
@@ -253,7 +256,7 @@ class Recipe(Section):
     model: Model
     data: Data = Data()
     rewards: tuple[Reward, ...] = ()
-    combine: Literal["sum", "zscore", "gdpo"] = "sum"
+    combine: Rule = Sum()
     method: Method
     rollout: Rollout = Rollout()
     optimizer: Optimizer = Optimizer()
@@ -270,9 +273,16 @@ class Recipe(Section):
         """True when the run trains on stored pairs or samples and never draws its own."""
         return self.data.pairs is not None or self.data.samples is not None
 
+    @classmethod
+    def spelled_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Short forms of rewards written in full."""
+        made: dict[str, Any] = spelled_out(data)
+        return made
+
     @model_validator(mode="after")
     def _coherent(self) -> Recipe:
         method, rollout, data = self.method, self.rollout, self.data
+        check_rule(self.combine, self.rewards)
         if method.name == "grpo" and rollout.sde is None:
             raise ValueError("grpo needs a stochastic sampler: set rollout.sde={kind: flow, noise: 0.7}")
         if method.name == "grpo" and method.guidance != rollout.guidance:

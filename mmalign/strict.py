@@ -33,6 +33,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
+    @classmethod
+    def spelled_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`data` with this schema's short forms written in full; done before validation."""
+        return data
+
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -134,6 +139,7 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str], schema: type
 
 def validate(data: Mapping[str, Any], schema: type[Schema], *, origin: str = "recipe") -> Schema:
     """`data` as a `schema`; every mistake is a one-line ValueError."""
+    data = schema.spelled_out(data) if issubclass(schema, Section) else data
     try:
         return schema.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
@@ -206,11 +212,15 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
             yield from _sections(inner)
 
 
-def _all_paths(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _all_paths(
+    schema: type[BaseModel], prefix: str = "", above: tuple[type[BaseModel], ...] = ()
+) -> Iterator[str]:
+    """Dotted paths of all keys; a section inside itself (a reward of rewards) is followed once."""
     for name, field in schema.model_fields.items():
         yield prefix + name
         for section in _sections(field.annotation):
-            yield from _all_paths(section, f"{prefix}{name}.")
+            if section not in (*above, schema):
+                yield from _all_paths(section, f"{prefix}{name}.", (*above, schema))
 
 
 def _nearest(path: str, owner: type[BaseModel] | None, schema: type[BaseModel]) -> str:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from mmalign.config import Reward, Section
+from mmalign.composition import Reward, spelled_out
+from mmalign.config import Section
 from mmalign.strict import apply_overrides, read_yaml, validate
 
 Schema = TypeVar("Schema", bound=Section)
@@ -76,6 +77,23 @@ class Score(Section):
     gallery: NonNegativeInt = 48
 
 
+class Serve(Section):
+    """Rewards over HTTP, and what a request may hold."""
+
+    rewards: Annotated[tuple[Reward, ...], Field(min_length=1)]
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, lt=2**16)] = 8100
+    token: str | None = None
+    max_batch: PositiveInt = 32
+    max_wait_ms: Annotated[float, Field(ge=0.0)] = 10.0
+    max_waiting: PositiveInt = 256
+    max_media: PositiveInt = 256
+    max_bytes: PositiveInt = 2**26
+    max_pixels: PositiveInt = 2**24
+    max_requests: PositiveInt = 64
+    timeout: PositiveFloat = 60.0
+
+
 class EvaluateGenerator(Section):
     """Several generators on the same held-out prompts and seeds, judged by rewards; the first is the baseline."""
 
@@ -115,9 +133,7 @@ def gather(
     for key, value in options.items():
         if value is not None and value not in ([], ()):
             _place(data, key.split("."), value)
-    data = apply_overrides(data, overrides)
-    for key in {"reward", "rewards"} & data.keys():
-        data[key] = _as_rewards(data[key])
+    data = spelled_out(apply_overrides(data, overrides))
     return validate(data, schema, origin=f"mmalign {verb}")
 
 
@@ -147,10 +163,3 @@ def _place(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     for key in keys[:-1]:
         data = data.setdefault(key, {})
     data[keys[-1]] = value
-
-
-def _as_rewards(value: Any) -> Any:
-    """A plain name is a reward too: `rewards: [shapes-verifier]`."""
-    if isinstance(value, (list, tuple)):
-        return [_as_rewards(item) for item in value]
-    return {"name": value} if isinstance(value, str) else value

@@ -13,14 +13,15 @@ from typing import Any
 
 import torch
 
-import rewardmodels
-from mmalign.config import Recipe, Reward, load_recipe, to_yaml
+from mmalign.composition import Reward, labels
+from mmalign.config import Recipe, load_recipe, to_yaml
 from mmalign.data.prompts import prompt_source
 from mmalign.policies.base import Policy
 from mmalign.policies.registry import load as load_policy
+from mmalign.rules import Sum, rule_needs_group
 from mmalign.seeds import seed_of
 from mmalign.shapes.bundle import model_path
-from mmalign.train.alignment import Alignment
+from mmalign.train.alignment import Alignment, plan_of
 from mmalign.train.distributed import Processes, start
 from mmalign.train.evaluation import Examination
 from mmalign.train.experience import RewardFunction
@@ -28,7 +29,7 @@ from mmalign.train.loop import HALF_LOSS_SCALE, Counters, Run, Trainer
 from mmalign.train.stored import Stored, read_pairs, read_samples
 from mmalign.train.trackers import check_available
 from mmalign.types import RewardModel, Sample, Scores
-from rewardmodels.combine import Combined
+from rewardmodels.combine import Combined, build, needs_group
 
 Say = Callable[[str], None]
 Watch = Callable[[int, Mapping[str, float]], None]
@@ -36,12 +37,22 @@ Watch = Callable[[int, Mapping[str, float]], None]
 
 def load_rewards(rewards: Sequence[Reward]) -> list[tuple[str, float, RewardModel]]:
     """The rewards of a recipe, loaded; names are made different where one is used twice."""
-    loaded: list[tuple[str, float, RewardModel]] = []
-    for reward in rewards:
-        taken = {name for name, _, _ in loaded}
-        name = reward.name if reward.name not in taken else f"{reward.name}-{len(loaded)}"
-        loaded.append((name, reward.weight, rewardmodels.load(reward.name, **reward.options)))
-    return loaded
+    names = labels(tuple(rewards))
+    return [(name, reward.weight, build(reward)) for name, reward in zip(names, rewards, strict=True)]
+
+
+def require_whole_groups(model: RewardModel, recipe: Recipe, processes: Processes) -> None:
+    """A reward that compares the samples of a group must see them in one micro-batch."""
+    if recipe.offline or not needs_group(model):
+        return
+    size = recipe.rollout.group_size
+    for index in (index for indices in plan_of(recipe, processes).batches for index in indices):
+        groups = [number // size for number in index]
+        if any(groups.count(group) < size for group in set(groups)):
+            raise ValueError(
+                "a reward (its scale, rule or set) compares the samples of a group, and rollout.batch_size cuts "
+                f"groups of {size} apart: make it a multiple of rollout.group_size, or combine at the top of the recipe"
+            )
 
 
 def call(model: RewardModel, samples: Sequence[Sample]) -> Scores:
@@ -71,8 +82,11 @@ def build_policy(recipe: Recipe, *, device: torch.device | str) -> Policy:
 def build_task(recipe: Recipe, policy: Policy, processes: Processes, *, say: Say) -> Alignment:
     """Rewards, prompts or stored data, and the examination, put together."""
     reward: RewardFunction | None = None
-    if recipe.rewards:  # z-scores, if asked for, are taken later over whole groups
-        reward = partial(call, Combined(load_rewards(recipe.rewards)))
+    if recipe.rewards:  # a rule that looks at groups, if asked for, is applied later to all of them
+        rule = Sum() if rule_needs_group(recipe.combine) else recipe.combine
+        model = Combined(load_rewards(recipe.rewards), rule=rule)
+        require_whole_groups(model, recipe, processes)
+        reward = partial(call, model)
     examination = None
     if recipe.evaluation.every is not None and recipe.data.heldout is not None:
         heldout = load_rewards(recipe.evaluation.rewards)

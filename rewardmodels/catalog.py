@@ -77,7 +77,9 @@ CATALOG: Mapping[str, Entry] = {
 
 
 def load(name_or_path: str, **options: Any) -> RewardModel:
-    """The reward of a catalogue name, of a folder with `reward_config.json`, or of a function `module:name`."""
+    """The reward of a catalogue name, of a folder with `reward_config.json`, of a YAML file that composes rewards,
+    or of a function `module:name`.
+    """
     entry = CATALOG.get(name_or_path)
     if entry is not None:
         module, _, function = entry.loader.partition(":")
@@ -86,6 +88,11 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
         reward: RewardModel = loader(**entry.arguments, **options)
         return reward
     path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        from rewardmodels.combine import from_file
+
+        _check_options(name_or_path, from_file, options)
+        return from_file(path, **options)
     if (path / CONFIG).is_file():
         from rewardmodels.vlm import load_folder
 
@@ -101,7 +108,7 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
     near = difflib.get_close_matches(name_or_path, CATALOG, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(CATALOG)}"
     raise ValueError(
-        f"no reward '{name_or_path}': {hint} (or a model folder, or a Python function as module:name)"
+        f"no reward '{name_or_path}': {hint} (or a model folder, a YAML file, or a Python function as module:name)"
     )
 
 

@@ -1,23 +1,32 @@
-"""Several rewards as one: a weighted sum of scores as they are, or of scores standardised within each group.
+"""Rewards brought to a scale, and several rewards as one: what `scale`, `combine` and `rewards` in YAML build.
 
-Scales of different rewards are not comparable; `zscore` makes them so group by group (GDPO-like), `sum` does not.
-A sample that any part cannot judge stays NaN with that part's reason, and does not touch the statistics.
+    reward = rewardmodels.load("my-reward.yaml")                       # see mmalign.composition for how it is written
+    reward = build(Reward(name="both", rewards=(Reward(name="a"), Reward(name="b")), combine=Worst(name="min")))
 
-Legend: B samples, R rewards.
+A sample that any part cannot judge stays NaN with that part's name and reason, and touches no statistic. Group scales
+and rules take the samples of one call with one prompt and source, or one `metadata["group"]`, as a group.
+
+Legend: B samples, R rewards, D dimensions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from mmalign.arithmetic import apply_rule, apply_scale
+from mmalign.composition import Reward, labels, read_reward, with_files
+from mmalign.objectives import scaling
+from mmalign.rules import Rule, Scale, Sum, ZScores, rule_needs_group, scale_needs_group
 from mmalign.types import Modality, RewardModel, Sample, Scores
 
-Rule = Literal["sum", "zscore"]
+SUM = Sum()
+NOT_DIFFERENTIABLE = ("rank", "percentile", "gdpo", "zscore", "log_tame")
 
 
 def zscore(values: Tensor, groups: Tensor | None = None, *, eps: float = 1e-4) -> Tensor:
@@ -27,35 +36,85 @@ def zscore(values: Tensor, groups: Tensor | None = None, *, eps: float = 1e-4) -
     [-1.0, 1.0, nan, 0.0]
     """
     groups = torch.zeros(len(values), dtype=torch.long) if groups is None else groups
-    made = torch.full_like(values, float("nan"))
-    known = torch.isfinite(values)
-    for group in groups.unique():
-        where = known & (groups == group)
-        if not bool(where.any()):
-            continue
-        centred = values[where] - values[where].mean()
-        spread = centred.square().mean().sqrt() + eps
-        made[where] = centred / spread if bool(spread > 0) else centred
-    return made
+    return scaling.zscore(values, groups, eps=eps)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A reward whose overall score is one of its dimensions, or brought to scales, or both; its values stay."""
+
+    model: RewardModel
+    name: str
+    dimension: str | None = None
+    scales: tuple[Scale, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = self.model.dimensions
+        if self.dimension is not None and self.dimension not in known:
+            raise ValueError(
+                f"reward '{self.model.name}' has no dimension '{self.dimension}'; it has {', '.join(known)}"
+            )
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Those of the reward."""
+        return self.model.dimensions
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """Those of the reward."""
+        return self.model.modalities
+
+    @property
+    def needs_group(self) -> bool:
+        """Whether a score depends on the other samples of the call."""
+        return needs_group(self.model) or any(map(scale_needs_group, self.scales))
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients pass through the reward and its scales."""
+        return self.model.differentiable and not any(s.name in NOT_DIFFERENTIABLE for s in self.scales)
+
+    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
+        """The reward's scores with another overall."""
+        scores = self.model(samples=samples)
+        column = None if self.dimension is None else scores.names.index(self.dimension)
+        total = scores.overall if column is None else scores.values[:, column]
+        variance = _variance(scores, column)
+        groups = group_ids(samples).to(total.device)
+        for scale in self.scales:
+            try:
+                total = apply_scale(scale, total, groups, variance)
+            except ValueError as problem:
+                raise ValueError(f"{self.name}: {problem}") from problem
+        lost = scores.valid & ~torch.isfinite(total.detach())
+        reasons = tuple(
+            f"no finite score for {self.dimension or 'its scale'}" if bad else why
+            for bad, why in zip(lost.tolist(), scores.reasons, strict=True)
+        )
+        return Scores(scores.values, scores.names, total, scores.valid & ~lost, reasons, scores.log_variance)
 
 
 @dataclass(frozen=True)
 class Combined:
-    """R rewards as one `RewardModel`: a dimension each, overall their weighted sum by `rule`.
-
-    For `zscore` the samples of a group are those with one prompt and source, or one `metadata["group"]`.
-    """
+    """R rewards as one `RewardModel`: a dimension each, overall what the rule makes of them."""
 
     parts: Sequence[tuple[str, float, RewardModel]]
-    rule: Rule = "sum"
+    rule: Rule | str = SUM
     name: str = "combined"
 
     def __post_init__(self) -> None:
         names = [name for name, _, _ in self.parts]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"a combination needs one or more rewards of different names, got {names}")
-        if self.rule not in ("sum", "zscore"):
-            raise ValueError(f"combine must be 'sum' or 'zscore', got {self.rule!r}")
+        if isinstance(self.rule, str):
+            if self.rule not in ("sum", "zscore"):
+                raise ValueError(
+                    f"combine must be 'sum' or 'zscore', or a rule of mmalign.rules, got {self.rule!r}"
+                )
+            object.__setattr__(self, "rule", Sum() if self.rule == "sum" else ZScores(name="zscore"))
+        if not self.modalities:
+            raise ValueError(f"no kind of media is judged by all of {', '.join(names)}")
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -68,9 +127,20 @@ class Combined:
         return frozenset.intersection(*(model.modalities for _, _, model in self.parts))
 
     @property
+    def needs_group(self) -> bool:
+        """Whether a score depends on the other samples of the call."""
+        return rule_needs_group(self._rule) or any(needs_group(model) for _, _, model in self.parts)
+
+    @property
     def differentiable(self) -> bool:
-        """Whether gradients pass through every part."""
-        return all(model.differentiable for _, _, model in self.parts)
+        """Whether gradients pass through every part and the rule."""
+        smooth = self._rule.name not in NOT_DIFFERENTIABLE
+        return smooth and all(model.differentiable for _, _, model in self.parts)
+
+    @property
+    def _rule(self) -> Rule:
+        assert isinstance(self.rule, get_args(get_args(Rule)[0]))
+        return self.rule  # type: ignore[return-value]
 
     def __call__(self, *, samples: Sequence[Sample]) -> Scores:
         """Scores of every part and their combination."""
@@ -82,13 +152,36 @@ class Combined:
                   if s.reasons[i] is not None), None)
             for i in range(len(samples))
         )  # fmt: skip
-        weights = torch.tensor([weight for _, weight, _ in self.parts])
-        columns = values
-        if self.rule == "zscore":
-            masked = values.masked_fill(~valid[:, None], float("nan"))
-            groups = group_ids(samples)
-            columns = torch.stack([zscore(column, groups) for column in masked.unbind(1)], 1)
-        return Scores(values, self.dimensions, (columns * weights).sum(1), valid, reasons)
+        weights = [weight for _, weight, _ in self.parts]
+        total = apply_rule(self._rule, values, weights, group_ids(samples), self.dimensions)
+        return Scores(values, self.dimensions, total, valid, reasons)
+
+
+def build(reward: Reward) -> RewardModel:
+    """The model of a reward as written: by name, scaled, or composed of others; files it names are read in."""
+    from rewardmodels.catalog import load
+
+    reward = with_files(reward)
+    model: RewardModel
+    if reward.rewards:
+        names = labels(reward.rewards)
+        parts = [(n, part.weight, build(part)) for n, part in zip(names, reward.rewards, strict=True)]
+        model = Combined(parts, rule=reward.rule, name=reward.name)
+    else:
+        model = load(reward.name, **reward.options)
+    if reward.scale or reward.dimension is not None:
+        return Scaled(model, reward.name, reward.dimension, reward.scale)
+    return model
+
+
+def from_file(path: str | Path) -> RewardModel:
+    """The reward that a YAML file holds (`mmalign.composition`); ValueError names what is wrong in it."""
+    return build(read_reward(path))
+
+
+def needs_group(model: RewardModel) -> bool:
+    """Whether a reward compares the samples of one call, so that it must be given whole groups."""
+    return bool(getattr(model, "needs_group", False))
 
 
 def group_ids(samples: Sequence[Sample]) -> Tensor:
@@ -99,3 +192,11 @@ def group_ids(samples: Sequence[Sample]) -> Tensor:
     ]
     numbers = {key: n for n, key in enumerate(dict.fromkeys(keys))}
     return torch.tensor([numbers[key] for key in keys], dtype=torch.long)
+
+
+def _variance(scores: Scores, column: int | None) -> Tensor | None:
+    """What a reward says of its own unsureness (B,): of one dimension, or the mean over all."""
+    if scores.log_variance is None:
+        return None
+    variance = scores.log_variance.exp()
+    return variance.mean(dim=1) if column is None else variance[:, column]

@@ -12,19 +12,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmalign.arithmetic import apply_rule
+from mmalign.composition import labels
 from mmalign.config import Grpo, MethodOptions, Nft, Recipe, Rwr
 from mmalign.objectives.advantages import combined_advantages
 from mmalign.objectives.rwr import reward_weights
 from mmalign.objectives.sft import best_of_group
+from mmalign.rules import rule_needs_group
 
 
 def combined(values: Tensor, overall: Tensor, groups: Tensor, recipe: Recipe) -> Tensor:
-    """One reward (N,) from (N, R): the weighted sum, or a sum of z-scores; turned round for a negative model."""
-    if recipe.combine == "sum" or values.shape[1] < 2:
+    """One reward (N,) from (N, R): `overall`, or a rule over whole groups; turned round for a negative model."""
+    if not rule_needs_group(recipe.combine) or values.shape[1] < 2:
         reward = overall
     else:
         weights = [reward.weight for reward in recipe.rewards]
-        reward = combined_advantages(values, groups, weights=weights, rule=recipe.combine)
+        reward = apply_rule(recipe.combine, values, weights, groups, labels(recipe.rewards))
         reward = reward.masked_fill(~torch.isfinite(overall), float("nan"))
     return -reward if recipe.method.negative and recipe.method.name not in ("dpo", "npo") else reward
 

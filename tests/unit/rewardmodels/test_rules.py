@@ -176,4 +176,4 @@ def test_a_combination_needs_different_names() -> None:
     with pytest.raises(ValueError, match="different names"):
         Combined([("a", 1.0, Fixed("a", [])), ("a", 1.0, Fixed("a", []))])
     with pytest.raises(ValueError, match="'sum' or 'zscore'"):
-        Combined([("a", 1.0, Fixed("a", []))], rule="mean")  # type: ignore[arg-type]
+        Combined([("a", 1.0, Fixed("a", []))], rule="average")  # type: ignore[arg-type]

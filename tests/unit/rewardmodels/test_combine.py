@@ -1,0 +1,275 @@
+"""Compositions: every rule and scale by hand, YAML in YAML, mistakes named, one broken part named in the reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import rewardmodels
+from mmalign.arithmetic import apply_rule, apply_scale
+from mmalign.composition import Reward, needs_group, read_reward
+from mmalign.config import Recipe
+from mmalign.objectives import scaling
+from mmalign.strict import to_yaml, validate
+from mmalign.types import Sample, Scores
+from rewardmodels.combine import Combined, Scaled, build
+
+NAN = float("nan")
+VALUES = torch.tensor([[0.2, 0.8], [1.0, 0.4], [0.5, 0.5], [NAN, 0.9]])
+GROUPS = torch.tensor([0, 0, 1, 1])
+
+
+def reward(data: dict[str, Any]) -> Reward:
+    return validate(data, Reward)
+
+
+def softplus(x: float) -> float:
+    return math.log(1 + math.exp(x))
+
+
+def rule(given: Any, values: torch.Tensor = VALUES, weights: Sequence[float] = (1.0, 1.0)) -> list[float]:
+    parts = [{"name": n, "weight": w} for n, w in zip("ab", weights, strict=True)]
+    made = reward({"name": "x", "combine": given, "rewards": parts})
+    return apply_rule(made.rule, values, weights, GROUPS, ["a", "b"]).tolist()
+
+
+def scale(given: Any, scores: Sequence[float], variance: Sequence[float] | None = None) -> list[float]:
+    (section,) = reward({"name": "x", "scale": given}).scale
+    known = None if variance is None else torch.tensor(variance)
+    return apply_scale(section, torch.tensor(scores), GROUPS[: len(scores)], known).tolist()
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ("sum", [1.0, 1.4, 1.0]),
+        ("mean", [0.5, 0.7, 0.5]),
+        ("min", [0.2, 0.4, 0.5]),
+        ({"name": "uwo", "strength": 0.5}, [0.5 - 0.5 * 0.09, 0.7 - 0.5 * 0.09, 0.5]),
+        # FIRM's CME: execution * (0.6 + 0.4 * consistency)
+        ({"name": "gate", "base": "a", "share": 0.6}, [0.2 * 0.92, 1.0 * 0.76, 0.5 * 0.8]),
+        ({"name": "gate", "base": "b", "share": 0.4, "bonus": "min"}, [0.8 * 0.52, 0.4 * 1.0, 0.5 * 0.7]),
+        ("geometric", [0.4, math.sqrt(0.4), 0.5]),
+        ({"name": "confidence", "strength": 2.0}, [0.5 * math.exp(-0.18), 0.7 * math.exp(-0.18), 0.5]),
+        # of group 0 the mean is 0.6; 0.5 and 0.7 are pulled to it
+        (
+            {"name": "confidence", "strength": 2.0, "center": "group"},
+            [0.6 - 0.1 * math.exp(-0.18), 0.6 + 0.1 * math.exp(-0.18), 0.5],
+        ),
+        ({"name": "zscore", "eps": 0.0}, [0.0, 0.0, 0.0]),
+    ],
+)
+def test_rules_by_hand_and_nan_stays(given: Any, expected: list[float]) -> None:
+    made = rule(given)
+    assert made[:3] == pytest.approx(expected, abs=1e-6)
+    assert math.isnan(made[3])
+
+
+def test_weights_count() -> None:
+    assert rule("sum", weights=(2.0, -1.0))[0] == pytest.approx(-0.4)
+    assert rule("mean", weights=(3.0, 1.0))[0] == pytest.approx(0.35)
+    assert rule("geometric", weights=(3.0, 1.0))[0] == pytest.approx(0.2**0.75 * 0.8**0.25)
+
+
+def test_a_gate_gives_nothing_for_copying_the_input() -> None:
+    copied, half_done = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.6, 0.7]])
+    gate = {"name": "gate", "base": "a"}
+    assert rule("sum", copied) == [1.0] and rule(gate, copied) == [0.0]
+    assert rule(gate, half_done)[0] > rule(gate, copied)[0]
+
+
+def test_log_tame_only_touches_the_wild_part() -> None:
+    values = torch.tensor([[1.0, 0.0], [1.1, 9.0], [0.9, 3.0], [NAN, 1e6]])
+    made = rule("log_tame", values)
+    assert made[:3] == pytest.approx([1.0, 1.1 + math.log(10), 0.9 + math.log(4)], abs=1e-5)
+    assert math.isnan(made[3])
+
+
+@pytest.mark.parametrize(
+    "given, scores, expected",
+    [
+        ({"name": "affine", "mean": 1, "std": 4}, [1.0, 3.0, 5.0], [0.0, 0.5, 1.0]),
+        ({"name": "clip", "low": 0, "high": 1}, [-2.0, 0.5, 7.0], [0.0, 0.5, 1.0]),
+        ({"name": "sigmoid", "center": 1, "temperature": 2}, [1.0, 3.0], [0.5, 1 / (1 + math.exp(-1))]),
+        ({"name": "percentile", "quantiles": [0, 2, 3]}, [-5.0, 1.0, 2.5, 9.0], [0.0, 0.25, 0.75, 1.0]),
+        ({"name": "log_sigmoid", "reference": 1.0}, [1.0], [math.log(0.5)]),
+        # means of the groups: 2 and 5
+        ("log_sigmoid", [1.0, 3.0, 5.0, 5.0], [-softplus(1), -softplus(-1), -math.log(2), -math.log(2)]),
+        ({"name": "log_sigmoid", "reference": "quantile", "quantile": 1.0}, [1.0, 3.0], [-softplus(2), -math.log(2)]),
+        ({"name": "zscore", "eps": 0}, [1.0, 3.0, 7.0, 7.0], [-1.0, 1.0, 0.0, 0.0]),
+        ("rank", [1.0, 3.0, 7.0, 7.0], [0.0, 1.0, 0.5, 0.5]),
+    ],
+)  # fmt: skip
+def test_scales_by_hand(given: Any, scores: list[float], expected: list[float]) -> None:
+    assert scale(given, scores) == pytest.approx(expected, abs=1e-6)
+    assert math.isnan(scale(given, [*scores[:1], NAN])[1])
+
+
+def test_confidence_pulls_the_unsure_to_the_center() -> None:
+    given = {"name": "confidence", "strength": 2.0, "center": 1.0}
+    assert scale(given, [3.0, 3.0], [0.0, 0.5]) == pytest.approx([3.0, 1 + 2 * math.exp(-1)])
+    with pytest.raises(ValueError, match="reports a variance"):
+        scale(given, [3.0])
+
+
+def test_quantiles_of_a_sample_make_it_uniform() -> None:
+    sample = torch.randn(2001, generator=torch.Generator().manual_seed(0)).exp()
+    made = scaling.percentile(sample, scaling.quantiles_of(sample))
+    assert float(made.mean()) == pytest.approx(0.5, abs=0.01) and float(made.std()) == pytest.approx(
+        12**-0.5, abs=0.01
+    )
+    with pytest.raises(ValueError, match="many scores are equal"):
+        scaling.quantiles_of(torch.ones(5))
+
+
+# ---------------------------------------------------------------- YAML
+
+
+def bright(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+    return images.mean(dim=(1, 2, 3))
+
+
+def picky(images: torch.Tensor, prompts: list[str]) -> list[float]:
+    return [NAN if "bad" in prompt else 0.5 for prompt in prompts]
+
+
+INNER = f"""
+name: inner
+combine: {{name: gate, base: {__name__}:bright, share: 0.6}}
+rewards:
+  - {__name__}:bright
+  - {{name: "{__name__}:picky", scale: {{name: affine, mean: 0, std: 0.5}}}}
+"""
+OUTER = f"""
+name: outer
+combine: min
+rewards: [parts/inner.yaml, {{name: "{__name__}:bright", scale: {{name: affine, mean: -1, std: 1}}}}]
+"""
+
+
+def test_a_file_in_a_file_scores_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "inner.yaml").write_text(INNER)
+    (tmp_path / "outer.yaml").write_text(OUTER)
+    model = rewardmodels.load(str(tmp_path / "outer.yaml"))
+    samples = [Sample(p, torch.full((3, 4, 4), v)) for p, v in (("ok", 0.25), ("bad", 0.5), ("ok", 0.5))]
+    scores = model(samples=samples)
+    assert model.name == "outer" and scores.names == ("inner", f"{__name__}:bright")
+    # gate: base * (0.6 + 0.4 * 1); the second part is base + 1, so min is the gate
+    assert scores.overall.tolist()[::2] == pytest.approx([0.25, 0.5])
+    assert not scores.valid[1]
+    assert scores.reasons[1] == f"inner: {__name__}:picky: the reward gave a score that is not finite"
+    alone = torch.cat([model(samples=[sample]).overall for sample in samples])
+    torch.testing.assert_close(alone, scores.overall, equal_nan=True)
+    with pytest.raises(ValueError, match="no option 'batch'"):
+        rewardmodels.load(str(tmp_path / "outer.yaml"), batch=1)
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("name: x\ncombin: min\nrewards: [a]", "x.yaml: unknown key 'combin'; did you mean 'combine'"),
+        ("name: x\nrewards: [{name: a, scal: rank}]", "unknown key 'rewards.0.scal'; did you mean 'rewards.0.scale'"),
+        ("name: x\ncombine: {name: gate, shar: 1}\nrewards: [a, b]", "did you mean 'combine.share'"),
+        ("name: x\ncombine: maximum\nrewards: [a]", "must be one of 'sum', 'mean'"),
+        ("name: x\ncombine: {name: gate, base: c}\nrewards: [a, b]", "no part is called 'c'; they are a, b"),
+        ("name: x\ncombine: min", "a rule but no parts"),
+        ("name: x\ncombine: min\nrewards: [{name: a, weight: 2}, b]", "weights would not count"),
+        ("name: x\ncombine: uwo\nrewards: [{name: a, weight: -1}, b]", "needs weights above 0"),
+        ("name: x\nscale: {name: percentile, quantiles: [1, 0]}", "each larger than the one before"),
+        ("name: x\ndimension: d\nrewards: [a]", "options and dimension belong to its parts"),
+        ("name: x\nscale: confidence\nrewards: [a]", "reports no variance"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_sentence(text: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ValueError) as problem:
+        read_reward(tmp_path / "x.yaml")
+    assert complaint in str(problem.value)
+
+
+def test_circles_and_missing_files_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\nrewards: [b.yaml]")
+    (tmp_path / "b.yaml").write_text("name: b\nrewards: [a.yaml]")
+    with pytest.raises(ValueError, match=r"circle: a\.yaml -> b\.yaml -> a\.yaml"):
+        read_reward(tmp_path / "a.yaml")
+    with pytest.raises(ValueError, match="no reward file"):
+        rewardmodels.load("nowhere.yaml")
+
+
+def test_a_recipe_takes_the_same_yaml_and_prints_it_back() -> None:
+    data = {
+        "model": {"path": "x"},
+        "method": {"name": "sft"},
+        "combine": "zscore",
+        "rewards": ["a", {"name": "c", "combine": "min", "rewards": ["d", {"name": "e", "scale": "rank"}]}],
+    }
+    recipe = validate(data, Recipe)
+    assert recipe.rewards[1].rewards[1].scale[0].name == "rank" and recipe.combine.name == "zscore"
+    assert needs_group(recipe.rewards[1]) and not needs_group(recipe.rewards[0])
+    assert validate(yaml.safe_load(to_yaml(recipe)), Recipe) == recipe
+    data["rewards"][1]["rewards"][0] = {"name": "d", "wieght": 1}
+    with pytest.raises(ValueError, match=r"unknown key 'rewards\.1\.rewards\.0\.wieght'; did you mean"):
+        validate(data, Recipe)
+
+
+class Unsure:
+    """A reward of two dimensions that reports a variance."""
+
+    name = "unsure"
+    modalities = frozenset({"image"})
+    dimensions = ("good", "fine")
+    differentiable = True
+
+    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
+        values = torch.stack([sample.frames().mean() * torch.tensor([2.0, 4.0]) for sample in samples])
+        done = Scores.of(values, self.dimensions)
+        return Scores(
+            done.values, done.names, done.overall, done.valid, done.reasons,
+            torch.tensor([[0.0, -50.0]]).expand_as(values),
+        )  # fmt: skip
+
+
+def test_a_dimension_and_its_variance_are_used() -> None:
+    sample = Sample("p", torch.full((3, 2, 2), 0.5))
+    (section,) = reward({"name": "x", "scale": "confidence"}).scale
+    sure = Scaled(Unsure(), "x", "fine", (section,))(samples=[sample])
+    unsure = Scaled(Unsure(), "x", "good", (section,))(samples=[sample])
+    assert sure.overall.tolist() == pytest.approx([2.0]) and unsure.overall.tolist() == pytest.approx(
+        [math.exp(-1)]
+    )
+    assert sure.names == ("good", "fine") and sure.values.tolist() == [[1.0, 2.0]]
+    with pytest.raises(ValueError, match="no dimension 'nice'; it has good, fine"):
+        Scaled(Unsure(), "x", "nice")
+
+
+def test_gradients_pass_through_pointwise_compositions() -> None:
+    image = torch.full((3, 4, 4), 0.5, requires_grad=True)
+    made = build(
+        reward({"name": "x", "combine": {"name": "gate"}, "rewards": [
+            {"name": f"{__name__}:bright", "options": {"differentiable": True}, "scale": {"name": "sigmoid"}},
+            {"name": f"{__name__}:bright", "options": {"differentiable": True}},
+        ]})
+    )  # fmt: skip
+    assert made.differentiable
+    made(samples=[Sample("p", image)]).overall.sum().backward()
+    gate = torch.sigmoid(torch.tensor(0.5))
+    slope = gate * (1 - gate) * (0.6 + 0.4 * 0.5) + gate * 0.4
+    assert float(image.grad.sum()) == pytest.approx(float(slope), rel=1e-4)
+    ranked = build(
+        reward({"name": f"{__name__}:bright", "scale": "rank", "options": {"differentiable": True}})
+    )
+    assert not ranked.differentiable
+
+
+def test_parts_must_share_a_kind_of_media() -> None:
+    video = Unsure()
+    video.modalities = frozenset({"video"})
+    with pytest.raises(ValueError, match="no kind of media"):
+        Combined([("a", 1.0, Unsure()), ("b", 1.0, video)])

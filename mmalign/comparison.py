@@ -12,7 +12,10 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class MediaInput:
-    """One input medium of a comparison: the source of an edit, a mask, a first frame."""
+    """One input medium of a comparison: the source of an edit, a mask, a first frame.
+
+    `meta` may hold sha256, width, height, fps, num_frames.
+    """
 
     role: str
     uri: str
@@ -39,7 +42,8 @@ class Annotation:
     """One judgement on the candidates of a comparison, on one dimension.
 
     `data` holds the fields of its kind: pair (i, j, label, tie_kind, p, counts, strength), rank (ranks),
-    rating (scores, min, max, ordinal, std), checklist (question, answers), critique (texts).
+    rating (scores, min, max, ordinal, std), checklist (question, answers), critique (texts). Smaller ranks are better,
+    equal ranks tie. `annotator` names who said it where one comparison holds the words of several.
     """
 
     dim: str
@@ -51,7 +55,9 @@ class Annotation:
 class Comparison:
     """N candidates for one prompt with their annotations: the record `mmalign.pref/1`.
 
-    `group` names what must never be split between train and test (the prompt with its inputs).
+    `group` names what must never be split between train and test (the prompt with its inputs). `prompt_parts` is the
+    prompt in order where pictures stand between its words: {"type": "text", "value"} or {"type": "image", "media": k},
+    the k-th of `inputs`.
     """
 
     id: str
@@ -67,3 +73,4 @@ class Comparison:
     license: str | None = None
     annotator: Mapping[str, Any] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    prompt_parts: tuple[Mapping[str, Any], ...] = ()

@@ -1,45 +1,66 @@
-"""Files of comparisons: a reader and a writer a format, streaming, so a million rows never sit in memory.
+"""Files of comparisons, read and written one after the other, so a million rows never sit in memory.
 
-`mmalign.pref/1` JSONL is the canonical form; importers of published formats yield `Comparison`s too.
+`mmalign.pref/1` as JSONL (`.jsonl`) or parquet (`.parquet`, `columns.py`); the suffix decides. Importers of published
+formats (`importing/`) yield `Comparison`s too.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from mmalign.data.comparisons import from_record, to_record
-from mmalign.types import Comparison
+from mmalign.comparison import Comparison
+from mmalign.data.records import from_record, to_record
 
 Complaint = Callable[[int, str], None]
+SUFFIXES = (".jsonl", ".parquet")
 
 
-def read_jsonl(path: str | Path, *, on_error: Complaint | None = None) -> Iterator[Comparison]:
-    """The comparisons of a JSONL file, one after the other.
+def read(
+    path: str | Path, *, on_error: Complaint | None = None, shuffle: int | None = None
+) -> Iterator[Comparison]:
+    """The comparisons of a .jsonl or .parquet file; `shuffle` is a seed that orders the candidates of each anew.
 
     A bad line is a ValueError with its number, or is left out and told to `on_error(line, reason)` if given.
     """
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"no such file: {file}")
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise ValueError("a line must hold one JSON object")
-                comparison = from_record(record)
-            except (ValueError, KeyError, TypeError) as error:
-                reason = f"{file.name}:{number}: {' '.join(str(error).split())}"
-                if on_error is None:
-                    raise ValueError(reason) from error
-                on_error(number, reason)
-                continue
-            yield comparison
+    if file.suffix == ".parquet":
+        from mmalign.data.columns import read_records
+
+        found = _comparisons(read_records(file), file, on_error)
+    else:
+        found = read_jsonl(file, on_error=on_error)
+    if shuffle is None:
+        yield from found
+        return
+    from mmalign.data.comparisons import shuffled
+
+    yield from (shuffled(comparison, seed=shuffle) for comparison in found)
+
+
+def write(path: str | Path, comparisons: Iterable[Comparison]) -> int:
+    """Write comparisons as .jsonl or .parquet; the file appears whole or not at all. Returns how many."""
+    file = Path(path)
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"{file}: comparisons are written as {' or '.join(SUFFIXES)}; choose one by its suffix")
+    if file.suffix == ".parquet":
+        from mmalign.data.columns import write_parquet
+
+        return write_parquet(file, comparisons)
+    return write_jsonl(file, comparisons)
+
+
+def read_jsonl(path: str | Path, *, on_error: Complaint | None = None) -> Iterator[Comparison]:
+    """The comparisons of a JSONL file, one after the other; see `read` for what becomes of bad lines."""
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"no such file: {file}")
+    yield from _comparisons(_lines(file), file, on_error)
 
 
 def write_jsonl(path: str | Path, comparisons: Iterable[Comparison]) -> int:
@@ -57,3 +78,29 @@ def write_jsonl(path: str | Path, comparisons: Iterable[Comparison]) -> int:
     finally:
         partial.unlink(missing_ok=True)
     return num
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, line
+
+
+def _comparisons(
+    records: Iterable[tuple[int, str | Mapping[str, Any]]], file: Path, on_error: Complaint | None
+) -> Iterator[Comparison]:
+    for number, record in records:
+        try:
+            if isinstance(record, str):
+                record = json.loads(record)
+            if not isinstance(record, Mapping):
+                raise ValueError("a line must hold one JSON object")
+            comparison = from_record(record)
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"{file.name}:{number}: {' '.join(str(error).split())}"
+            if on_error is None:
+                raise ValueError(reason) from error
+            on_error(number, reason)
+            continue
+        yield comparison

@@ -90,14 +90,14 @@ def curve(marks: Sequence[Point], *, title: str, tone: str, show: Callable[[floa
         f"{show(marks[-1].estimate.mean)} at iteration {marks[-1].iteration}."
     )
     body = (
-        _grid(levels, y, show)
-        + "".join(_text(x(tick), HEIGHT - 14, f"{tick:.0f}", "middle") for tick in _whole_ticks(last))
-        + _text(WIDTH - RIGHT, HEIGHT - 1, "iteration", "end")
+        grid(levels, y, show)
+        + "".join(text(x(tick), HEIGHT - 14, f"{tick:.0f}", "middle") for tick in _whole_ticks(last))
+        + text(WIDTH - RIGHT, HEIGHT - 1, "iteration", "end")
         + f'<polygon points="{" ".join(upper + lower)}" fill="var({tone})" opacity=".16"/>'
         + f'<polyline points="{line}" fill="none" stroke="var({tone})" stroke-width="2.4" '
         + f'stroke-linejoin="round"/>{dots}'
     )
-    return _svg(words, body, HEIGHT)
+    return svg(words, body, HEIGHT)
 
 
 def whiskers(
@@ -115,7 +115,7 @@ def whiskers(
 
     body = "".join(
         f'<line x1="{x(v):.1f}" x2="{x(v):.1f}" y1="4" y2="{height - 22}" class="grid"/>'
-        + _text(x(v), height - 6, show(v), "middle")
+        + text(x(v), height - 6, show(v), "middle")
         for v in levels
     )
     for index, (label, estimate) in enumerate(rows):
@@ -123,14 +123,14 @@ def whiskers(
         strong = index == len(rows) - 1
         fill = tone if strong else "--card"
         body += (
-            _text(left - 10, middle + 4, label, "end", "label")
+            text(left - 10, middle + 4, label, "end", "label")
             + f'<line x1="{x(estimate.low):.1f}" x2="{x(estimate.high):.1f}" y1="{middle}" y2="{middle}" '
             f'stroke="var({tone})" stroke-width="{7 if strong else 5}" stroke-linecap="round" opacity=".35"/>'
             f'<circle cx="{x(estimate.mean):.1f}" cy="{middle}" r="6" fill="var({fill})" '
             f'stroke="var({tone})" stroke-width="2.4"/>'
         )
     spoken = "; ".join(f"{n} {show(e.mean)} ({show(e.low)} to {show(e.high)})" for n, e in rows)
-    return _svg(f"{title}: {spoken}.", body, height)
+    return svg(f"{title}: {spoken}.", body, height)
 
 
 def histograms(groups: Sequence[tuple[str, str, Sequence[float]]], *, title: str, num_bins: int = 24) -> str:
@@ -156,12 +156,12 @@ def histograms(groups: Sequence[tuple[str, str, Sequence[float]]], *, title: str
             if c
         )
         body += f'<line x1="{left}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}" class="grid"/>'
-        body += _text(left, floor - 46, f"{label} ({len(values)})", "start", "label")
+        body += text(left, floor - 46, f"{label} ({len(values)})", "start", "label")
     body += "".join(
-        _text(left + (WIDTH - left - RIGHT) * (v - low) / (high - low), height - 8, f"{v:g}", "middle")
+        text(left + (WIDTH - left - RIGHT) * (v - low) / (high - low), height - 8, f"{v:g}", "middle")
         for v in levels
     )
-    return _svg(title, body, height)
+    return svg(title, body, height)
 
 
 def _whole_ticks(last: int) -> list[float]:
@@ -170,19 +170,22 @@ def _whole_ticks(last: int) -> list[float]:
     return [*inner, float(last)]
 
 
-def _grid(levels: Sequence[float], y: Callable[[float], float], show: Callable[[float], str]) -> str:
+def grid(levels: Sequence[float], y: Callable[[float], float], show: Callable[[float], str]) -> str:
+    """Level lines across a chart with their values at the left."""
     return "".join(
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(v):.1f}" y2="{y(v):.1f}" class="grid"/>'
-        + _text(LEFT - 7, y(v) + 4, show(v), "end")
+        + text(LEFT - 7, y(v) + 4, show(v), "end")
         for v in levels
     )
 
 
-def _text(x: float, y: float, words: str, anchor: str, kind: str = "tick") -> str:
+def text(x: float, y: float, words: str, anchor: str, kind: str = "tick") -> str:
+    """Words at a place; `anchor` is start, middle or end, `kind` a class of the page's style."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(words)}</text>'
 
 
-def _svg(words: str, body: str, height: float) -> str:
+def svg(words: str, body: str, height: float) -> str:
+    """A chart of the common width that says in `words` what it shows."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(words, quote=True)}" '
         f'xmlns="http://www.w3.org/2000/svg">{body}</svg>'

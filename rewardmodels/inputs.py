@@ -1,249 +1,309 @@
 """The one builder of VLM inputs: prompts, source and candidate media -> tokens, pixels, explicit position ids.
 
-It does what the stock processors do (their resize rule, patch order and placeholder expansion, checked by
-tests), without two of their habits: gradients reach the pixels, and positions never depend on an earlier call.
+It does what the stock processors do (their resize rules, patch order and placeholder expansion, checked by tests for
+every family), without two of their habits: gradients reach the pixels, and positions never depend on an earlier call.
+What differs from family to family stands in `rewardmodels.backbones`.
 
-Legend: B samples, L tokens, N patches of all media together, T frames, C H W, P patch side, M merge side.
+Legend: B rows, L tokens, S scores, R reward tokens, T frames, C H W.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from rewardmodels.pixels import PixelRule, patchify
+from rewardmodels.backbones.base import Backbone, Encoded, Layout, Piece, Span, Text, Token
+from rewardmodels.backbones.qwen import QWEN3
+from rewardmodels.clips import Clip, VideoRule, read_clip
+from rewardmodels.templates import REWARD_TOKEN, TEMPLATES, Template, is_special
+
+__all__ = ["REWARD_TOKEN", "TEMPLATES", "InputBuilder", "Positions", "Template", "VlmInputs"]
 
 Positions = Literal["mrope", "sequential"]
 
 
-@dataclass(frozen=True)
-class Template:
-    """The order of a reward model's inputs; a saved model names the template and version it was trained with.
-
-    `parts` holds literal special tokens, and the names `prompt`, `source` and `media` for what a sample brings.
-    """
-
-    name: str
-    version: int
-    parts: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        return f"{self.name}/{self.version}"
-
-    @property
-    def uses_source(self) -> bool:
-        return "source" in self.parts
-
-    @property
-    def prompt_last(self) -> bool:
-        """Whether everything before the prompt is the same for all prompts of one picture."""
-        words = [part for part in self.parts if not part.startswith("<|")]
-        return words[-1] == "prompt"
-
-
-REWARD_TOKEN = "<|Reward|>"
-TEMPLATES: dict[str, Template] = {
-    template.key: template
-    for template in (
-        Template("prompt-media", 1, ("prompt", "media", REWARD_TOKEN)),
-        Template("media-prompt", 1, ("media", "prompt", REWARD_TOKEN)),
-        Template("prompt-source-media", 1, ("prompt", "source", "media", REWARD_TOKEN)),
-    )
-}
-"""Never edit an entry: models were trained with it. Add a version."""
-
-
 @dataclass(frozen=True, eq=False)
 class VlmInputs:
-    """A padded batch of B rows that ask for S scores, ready for a Qwen-type VLM."""
+    """A padded batch of B rows that ask for S scores, ready for a VLM."""
 
     input_ids: Tensor  # (B, L), right padded
     attention_mask: Tensor  # (B, L), or (B, 1, L, L) where a row holds several prompts
-    position_ids: Tensor  # (3, B, L): time, height, width
-    pixel_values: Tensor  # (N, C*tp*P*P)
-    image_grid_thw: Tensor  # (media, 3)
+    position_ids: Tensor  # (3, B, L): time, height, width; or (B, L)
+    visual: Mapping[str, Tensor]  # pixels and their sizes, by the names of the model's arguments
     rows: Tensor  # (S,) the row of each score
     columns: Tensor  # (S, R) where its reward tokens stand
 
+    @property
+    def pixel_values(self) -> Tensor:
+        """The pixels of pictures."""
+        return self.visual["pixel_values"]
+
     def model_arguments(self) -> dict[str, Tensor]:
         """The keyword arguments of the stock model's forward."""
-        names = ("input_ids", "attention_mask", "position_ids", "pixel_values", "image_grid_thw")
-        return {name: getattr(self, name) for name in names}
+        names = ("input_ids", "attention_mask", "position_ids")
+        return {**{name: getattr(self, name) for name in names}, **self.visual}
 
     def to(self, device: torch.device | str) -> VlmInputs:
         """The same batch on another device."""
-        return VlmInputs(**{item.name: getattr(self, item.name).to(device) for item in fields(self)})
+        moved = {name: value.to(device) for name, value in self.visual.items()}
+        names = ("input_ids", "attention_mask", "position_ids", "rows", "columns")
+        return replace(self, visual=moved, **{name: getattr(self, name).to(device) for name in names})
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One prompt with its media as tokens."""
+
+    packed: Tensor  # (4, L) int64: id, time, height, width
+    columns: Tensor  # (R,) where the reward tokens stand
+    prefix: int  # how many columns end with the last medium
 
 
 @dataclass(eq=False)
 class InputBuilder:
-    """Builds `VlmInputs` with one template, one tokenizer and one pixel rule."""
+    """Builds `VlmInputs` with one template, one tokenizer, one pixel rule and one backbone."""
 
     tokenizer: PreTrainedTokenizerBase
-    rule: PixelRule
+    rule: Any
     template: Template
     positions: Positions = "mrope"
     max_prompt_tokens: int = 512
-    image_token: str = "<|image_pad|>"
-    start_token: str = "<|vision_start|>"
-    end_token: str = "<|vision_end|>"
-    _rows: dict[tuple[object, ...], Tensor] = field(default_factory=dict, repr=False)
+    backbone: Backbone = QWEN3
+    video: VideoRule = field(default_factory=VideoRule)
+    _rows: dict[tuple[object, ...], Row] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        specials = [part for part in self.template.parts if part.startswith("<|")]
-        for token in (*specials, self.image_token, self.start_token, self.end_token):
-            if self.tokenizer.convert_tokens_to_ids(token) == self.tokenizer.unk_token_id:
+        if self.positions == "mrope" and not self.backbone.mrope:
+            raise ValueError(
+                f"{self.backbone.model_types[0]} has one position a token: set positions to sequential"
+            )
+        specials = [part for part in self.template.parts if is_special(part)]
+        for token in (*specials, *self.backbone.tokens):
+            if self._id(token) is None:
                 raise ValueError(
                     f"the tokenizer lacks the token {token}, which template {self.template.key} needs"
                 )
-        ids = self.tokenizer.convert_tokens_to_ids
-        self._reward_ids = torch.tensor([ids(token) for token in specials])
+        self._guarded = {self._id(token) for token in (*specials, *self.backbone.tokens)}
+        self._guarded |= set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
         self._text = lru_cache(maxsize=65536)(self._tokenize)
+        self._counted = lru_cache(maxsize=65536)(self._check_length)
+
+    def _id(self, token: str) -> int | None:
+        found = self.tokenizer.convert_tokens_to_ids(token)
+        return None if found == self.tokenizer.unk_token_id else found
 
     def __call__(
         self,
         prompts: Sequence[str],
-        media: Sequence[Tensor],
-        sources: Sequence[Tensor] | None = None,
+        media: Sequence[Tensor | Clip],
+        sources: Sequence[Tensor | Clip] | None = None,
         *,
         share: bool = False,
     ) -> VlmInputs:
-        """One score per prompt; `media` and `sources` hold (T, C, H, W) tensors in [0, 1], of any sizes.
+        """One score per prompt; `media` and `sources` hold (T, C, H, W) tensors in [0, 1], or clips, of any sizes.
 
-        With `share`, prompts that ask about the very same tensor stand in one row and see the picture, not each
-        other: the scores are the same, the picture is read once.
+        Several frames are a video. With `share`, prompts that ask about the very same tensor stand in one row and see
+        the picture, not each other: the scores are the same, the picture is read once.
         """
         if self.template.uses_source and sources is None:
             raise ValueError(f"template {self.template.key} needs the source media of each sample")
         share = share and self.template.prompt_last
+        slots = self.template.slots(source=sources is not None)
+        sources = sources if "source" in slots else None
         keys = [
             (id(media[i]), id(sources[i]) if sources else 0, 0 if share else i) for i in range(len(prompts))
         ]
         members: dict[tuple[int, int, int], list[int]] = {}
         for i, key in enumerate(keys):
             members.setdefault(key, []).append(i)
-        flat: list[Tensor] = []
-        slots = [part for part in self.template.parts if part in ("source", "media")]
+        flat: list[Clip] = []
         for group in members.values():
             for slot in slots:
-                flat.append(sources[group[0]] if slot == "source" and sources else media[group[0]])
-        pixels, grids = self._pixels(flat)
-        num = len(slots)
+                one = sources[group[0]] if slot == "source" and sources else media[group[0]]
+                flat.append(self._clip(one))
+        encoded, num = self._encode(flat, alone=len(slots) == 1), len(slots)
+        rows = [encoded[n * num : (n + 1) * num] for n in range(len(members))]
         groups = [
-            [self._row(prompts[i], tuple(grids[n * num : (n + 1) * num])) for i in group]
-            for n, group in enumerate(members.values())
+            [self._row(prompts[i], tuple(item.layout for item in row), sources is not None) for i in group]
+            for row, group in zip(rows, members.values(), strict=True)
         ]
         order = torch.tensor([i for group in members.values() for i in group]).argsort()
-        return self._pad(groups, order, pixels, torch.tensor(grids, device=pixels.device))
+        return self._pad(groups, order, self.backbone.collate(rows, self.rule))
 
-    def _pixels(self, media: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int, int]]]:
-        """Patches of all media in order; media of one size are cut together."""
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for i, frames in enumerate(media):
-            by_size.setdefault(tuple(frames.shape), []).append(i)
-        grids: list[tuple[int, int, int]] = [(0, 0, 0)] * len(media)
-        parts: list[Tensor] = [torch.empty(0)] * len(media)
-        for members in by_size.values():
-            patches, grid = patchify(torch.stack([media[i] for i in members]).float(), self.rule)
-            if len(by_size) == 1:
-                return patches.flatten(0, 1), [grid] * len(media)
-            for i, rows in zip(members, patches, strict=True):
-                parts[i], grids[i] = rows, grid
-        return torch.cat(parts), grids
+    def together(
+        self,
+        prompts: Sequence[str],
+        media: Sequence[Sequence[Tensor | Clip]],
+        sources: Sequence[Tensor | Clip] | None = None,
+    ) -> VlmInputs:
+        """B rows of N candidates each, every one followed by the template's separator: columns (B, N)."""
+        num = len(media[0])
+        if len(self.template.reads) != 1 or any(len(group) != num for group in media):
+            raise ValueError("candidates of one forward pass need a template with one separator, and one number")
+        sources = sources if "source" in self.template.slots(source=sources is not None) else None
+        heads = [[sources[i]] if sources else [] for i in range(len(prompts))]
+        flat = [self._clip(one) for head, group in zip(heads, media, strict=True) for one in (*head, *group)]
+        width = num + (sources is not None)
+        encoded = self._encode(flat, alone=width == 1)
+        rows = [encoded[n * width : (n + 1) * width] for n in range(len(prompts))]
+        groups = [
+            [self._row(prompt, tuple(item.layout for item in row), sources is not None)]
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+        return self._pad(groups, torch.arange(len(rows)), self.backbone.collate(rows, self.rule))
 
-    def _tokenize(self, prompt: str) -> tuple[int, ...]:
-        """Token ids of the user's words; special tokens written in a prompt stay plain text."""
-        ids = self.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        if len(ids) > self.max_prompt_tokens:
-            raise ValueError(
-                f"a prompt of {len(ids)} tokens is longer than {self.max_prompt_tokens}: shorten it or raise the limit"
-            )
-        special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
-        if special.intersection(ids):
-            raise ValueError(f"prompt {prompt!r} holds a special token of the reward model: remove it")
+    def _clip(self, media: Tensor | Clip) -> Clip:
+        return media if isinstance(media, Clip) else read_clip(media, self.video, {})
+
+    def _encode(self, media: Sequence[Clip], *, alone: bool) -> list[Encoded]:
+        """All media in order; those of one shape are cut together."""
+        by_shape: dict[tuple[object, ...], list[int]] = {}
+        for i, clip in enumerate(media):
+            by_shape.setdefault((*clip.frames.shape, clip.is_video), []).append(i)
+        found: list[Encoded | None] = [None] * len(media)
+        for members in by_shape.values():
+            made = self.backbone.encode([media[i] for i in members], self.rule, self.video, alone=alone)
+            for i, item in zip(members, made, strict=True):
+                found[i] = item
+        return [item for item in found if item is not None]
+
+    def _tokenize(self, words: str) -> tuple[int, ...]:
+        """Token ids of words; special tokens written in them stay plain text."""
+        ids = self.tokenizer(words, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        if self._guarded.intersection(ids):
+            raise ValueError(f"prompt {words!r} holds a special token of the reward model: remove it")
         return tuple(ids)
 
-    def _row(self, prompt: str, grids: tuple[tuple[int, int, int], ...]) -> Tensor:
-        """Token ids and positions of one row: (4, L) int64, rows id, time, height, width."""
-        key = (prompt, grids)
+    def _check_length(self, prompt: str) -> None:
+        num = len(self._text(prompt))
+        if num > self.max_prompt_tokens:
+            raise ValueError(
+                f"a prompt of {num} tokens is longer than {self.max_prompt_tokens}: shorten it or raise the limit"
+            )
+
+    def _row(self, prompt: str, layouts: tuple[Layout, ...], source: bool) -> Row:
+        """Tokens and positions of one prompt with its media; the same again is looked up."""
+        key = (prompt, layouts, source)
         found = self._rows.get(key)
         if found is None:
             if len(self._rows) > 65536:
                 self._rows.clear()
-            found = self._rows[key] = self._compose(prompt, grids)
+            self._counted(prompt)
+            found = self._rows[key] = self._compose(self._pieces(prompt, layouts, source))
         return found
 
-    def _compose(self, prompt: str, grids: tuple[tuple[int, int, int], ...]) -> Tensor:
-        token = self.tokenizer.convert_tokens_to_ids
-        left = list(grids)
-        pieces: list[Tensor] = []
-        start = 0
-
-        def text(ids: Sequence[int]) -> None:
-            nonlocal start
-            along = torch.arange(start, start + len(ids))
-            pieces.append(torch.stack([torch.tensor(ids, dtype=torch.long), along, along, along]))
-            start += len(ids)
-
-        for part in self.template.parts:
+    def _pieces(self, prompt: str, layouts: Sequence[Layout], source: bool) -> list[Piece]:
+        """The template with a sample's words and media in it."""
+        left = list(layouts)
+        pieces: list[Piece] = []
+        for part in self.template.expanded(len(layouts) - source, source=source):
             if part == "prompt":
-                text(self._text(prompt))
+                pieces.append(Text(prompt))
             elif part in ("source", "media"):
-                text([token(self.start_token)])
-                t, h, w = left.pop(0)
-                tall, wide = h // self.rule.merge_size, w // self.rule.merge_size
-                place = (
-                    torch.cartesian_prod(torch.arange(t), torch.arange(tall), torch.arange(wide)).T + start
-                )
-                pad = torch.full((1, place.shape[1]), token(self.image_token))
-                pieces.append(torch.cat([pad, place]))
-                start += max(t, tall, wide)
-                text([token(self.end_token)])
+                pieces += self.backbone.pieces(left.pop(0), self.rule)
             else:
-                text([token(part)])
-        row = torch.cat(pieces, 1)
+                pieces.append(Token(part) if is_special(part) else Text(part))
+        return pieces
+
+    def _compose(self, pieces: Sequence[Piece]) -> Row:
+        """Ids and positions; neighbouring words are tokenised together, as in one text."""
+        columns: dict[str, list[int]] = {}
+        parts: list[Tensor] = []
+        width = start = prefix = 0
+        for piece in joined(pieces):
+            if isinstance(piece, Span):
+                part, advance = self._span(piece, start)
+            else:
+                ids = self._text(piece.words) if isinstance(piece, Text) else (self._id(piece.name),)
+                if isinstance(piece, Token) and piece.name in self.template.reads:
+                    columns.setdefault(piece.name, []).append(width)
+                along = torch.arange(start, start + len(ids))
+                part = torch.stack([torch.tensor(ids, dtype=torch.long), along, along, along])
+                advance = len(ids)
+            if isinstance(piece, Span) or (isinstance(piece, Token) and piece.name in self.backbone.tokens):
+                prefix = width + part.shape[1]
+            parts.append(part)
+            width, start = width + part.shape[1], start + advance
+        packed = torch.cat(parts, 1)
         if self.positions == "sequential":
-            row[1:] = torch.arange(row.shape[1])
-        return row
+            packed[1:] = torch.arange(width)
+        read = [column for token in self.template.reads for column in columns[token]]
+        return Row(packed, torch.tensor(read), prefix)
 
-    def _prefix(self, row: Tensor) -> int:
-        """How many columns stand before the prompt."""
-        ends = (row[0] == self.tokenizer.convert_tokens_to_ids(self.end_token)).nonzero()
-        return int(ends[-1]) + 1
+    def _span(self, span: Span, start: int) -> tuple[Tensor, int]:
+        """Placeholders (4, N) from a position on, and how far the position moves (by the larger side)."""
+        number = self._id(span.token)
+        if number is None:
+            raise ValueError(f"the tokenizer lacks {span.token}, so the model cannot read this medium")
+        ids = torch.full((1, span.count), number)
+        if span.grid is None:
+            return torch.cat([ids, torch.arange(start, start + span.count).expand(3, -1)]), span.count
+        t, h, w = span.grid
+        time = (torch.arange(t) * span.interval).long()
+        places = torch.cartesian_prod(time, torch.arange(h), torch.arange(w)).T + start
+        return torch.cat([ids, places]), max(h, w)
 
-    def _pad(
-        self, groups: Sequence[Sequence[Tensor]], order: Tensor, pixels: Tensor, grids: Tensor
-    ) -> VlmInputs:
+    def _pad(self, groups: Sequence[Sequence[Row]], order: Tensor, visual: Mapping[str, Tensor]) -> VlmInputs:
         """Rows of one or several prompts to one batch; `order` sorts the scores as they were asked for."""
-        joined = [group[0] for group in groups]
-        segments: list[Tensor] | None = None
+        lines: list[Tensor] = []
+        columns: list[Tensor] = []
+        for group in groups:
+            start, width = group[0].prefix, group[0].packed.shape[1]
+            columns.append(group[0].columns)
+            for row in group[1:]:
+                columns.append(row.columns - start + width)
+                width += row.packed.shape[1] - start
+            tails = [row.packed[:, start:] for row in group[1:]]
+            lines.append(torch.cat([group[0].packed, *tails], 1) if tails else group[0].packed)
+        packed, mask = _stacked(lines, int(self.tokenizer.pad_token_id))
         if any(len(group) > 1 for group in groups):
-            segments = []
-            for n, group in enumerate(groups):
-                start = self._prefix(group[0])
-                joined[n] = torch.cat([group[0], *(row[:, start:] for row in group[1:])], 1)
-                tails = [torch.full((row.shape[1] - start,), k + 1) for k, row in enumerate(group)]
-                segments.append(torch.cat([torch.zeros(start, dtype=torch.long), *tails]))
-        width = max(row.shape[1] for row in joined)
-        packed = torch.zeros(4, len(joined), width, dtype=torch.long)
-        packed[0] = int(self.tokenizer.pad_token_id)
-        real = torch.zeros(len(joined), width, dtype=torch.bool)
-        for i, row in enumerate(joined):
-            packed[:, i, : row.shape[1]] = row
-            real[i, : row.shape[1]] = True
-        mask = real.long() if segments is None else _visible(segments, width)
-        found = ((packed[0][:, :, None] == self._reward_ids).any(-1) & real).nonzero()
-        columns = found[:, 1].view(-1, len(self._reward_ids))
-        rows = found[:: len(self._reward_ids), 0]
-        made = VlmInputs(packed[0], mask, packed[1:], pixels, grids, rows[order], columns[order])
-        return made.to(pixels.device)
+            mask = _visible([_segments(group) for group in groups], packed.shape[2])
+        rows = [n for n, group in enumerate(groups) for _ in group]
+        positions = packed[1:] if self.backbone.mrope else packed[1]
+        made = VlmInputs(
+            packed[0], mask, positions, visual, torch.tensor(rows)[order], torch.stack(columns)[order]
+        )
+        return made.to(next(iter(visual.values())).device)
+
+
+def joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """Neighbouring words as one piece; empty words are left out.
+
+    >>> joined([Text("a "), Text("b"), Token("<|x|>"), Text("")])
+    [Text(words='a b'), Token(name='<|x|>')]
+    """
+    found: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, Text) and found and isinstance(found[-1], Text):
+            found[-1] = Text(found[-1].words + piece.words)
+        else:
+            found.append(piece)
+    return [piece for piece in found if not isinstance(piece, Text) or piece.words]
+
+
+def _stacked(lines: Sequence[Tensor], pad: int) -> tuple[Tensor, Tensor]:
+    """Rows (4, L) padded on the right to (4, B, L), and the mask (B, L) of real tokens."""
+    width = max(line.shape[1] for line in lines)
+    packed = torch.zeros(4, len(lines), width, dtype=torch.long)
+    packed[0] = pad
+    real = torch.zeros(len(lines), width, dtype=torch.long)
+    for i, line in enumerate(lines):
+        packed[:, i, : line.shape[1]] = line
+        real[i, : line.shape[1]] = 1
+    return packed, real
+
+
+def _segments(group: Sequence[Row]) -> Tensor:
+    """(L,) of a row of several prompts: 0 up to the end of the picture, then 1 for the first prompt, 2, ..."""
+    start = group[0].prefix
+    tails = [torch.full((row.packed.shape[1] - start,), k + 1) for k, row in enumerate(group)]
+    return torch.cat([torch.zeros(start, dtype=torch.long), *tails])
 
 
 def _visible(segments: Sequence[Tensor], width: int) -> Tensor:

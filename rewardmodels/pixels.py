@@ -24,6 +24,8 @@ class PixelRule:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     min_pixels: int = 56 * 56
     max_pixels: int = 448 * 448
+    tokens_per_second: float = 0.0
+    """How many positions in time a second of video counts (Qwen2.5-VL)."""
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after resizing: multiples of patch * merge, area within the limits."""

@@ -57,7 +57,7 @@ def test_positions_are_those_of_the_stock_model(template: str) -> None:
     inputs = reward.builder(["a red circle", "blue"], [torch.rand(1, 3, 32, 32)] * 2)
     types = (inputs.input_ids == reward.vlm.config.image_token_id).int()
     expected, _ = reward.vlm.model.get_rope_index(
-        inputs.input_ids, types, inputs.image_grid_thw, attention_mask=inputs.attention_mask
+        inputs.input_ids, types, inputs.visual["image_grid_thw"], attention_mask=inputs.attention_mask
     )
     real = inputs.attention_mask.bool()
     assert torch.equal(inputs.position_ids[:, real], expected[:, real])
@@ -90,7 +90,7 @@ def test_a_tokenizer_without_the_reward_token_is_refused() -> None:
 def test_an_edit_template_reads_source_then_result() -> None:
     source, result = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 8, 8)
     inputs = builder("prompt-source-media/1")(["red"], [result], [source])
-    assert inputs.image_grid_thw.tolist() == [[1, 4, 4], [1, 2, 2]]
+    assert inputs.visual["image_grid_thw"].tolist() == [[1, 4, 4], [1, 2, 2]]
     assert inputs.pixel_values[:16].unique().tolist() == [-1.0] and inputs.pixel_values[
         16:
     ].unique().tolist() == [1.0]

@@ -1,0 +1,113 @@
+"""Videos in time: which frames a reward model sees, and when each was shown.
+
+The number of frames follows from the length and the `fps` of the rule, is a multiple of the model's temporal patch,
+and the frames are spread evenly over the whole clip, as in the published video rewards.
+
+Legend: T frames, C H W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmalign import media as reader
+from mmalign.types import as_frames
+
+__all__ = ["Clip", "VideoRule", "read_clip"]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames in [0, 1], and the second at which each is shown; a picture has one frame and no times.
+
+    `step` is the time of the whole clip divided by the number of frames chosen.
+    """
+
+    frames: Tensor  # (T, C, H, W)
+    times: tuple[float, ...] = ()
+    step: float = 0.0
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it goes to the model as a video."""
+        return bool(self.times)
+
+
+@dataclass(frozen=True)
+class VideoRule:
+    """How many frames of a video are read, and how large each may be."""
+
+    fps: float = 2.0
+    min_frames: int = 4
+    max_frames: int = 768
+    factor: int = 2
+    min_pixels: int = 128 * 28 * 28
+    max_pixels: int = 448 * 448
+    total_pixels: int | None = None
+    always: bool = False
+    """Whether a single picture is read as a video too."""
+
+    def __post_init__(self) -> None:
+        if not self.fps > 0 or not 1 <= self.min_frames <= self.max_frames or self.factor < 1:
+            raise ValueError(f"a video rule needs fps > 0 and 1 <= min_frames <= max_frames, got {self}")
+
+    def num_frames(self, total: int, fps: float | None) -> int:
+        """How many of `total` frames at `fps` are read: an even number (a multiple of `factor`) if there are enough.
+
+        >>> VideoRule().num_frames(150, 30.0), VideoRule().num_frames(3, 30.0), VideoRule().num_frames(40, 8.0)
+        (10, 3, 10)
+        """
+        wanted = total if fps is None else total / fps * self.fps
+        low = -(-self.min_frames // self.factor) * self.factor
+        high = max(min(self.max_frames, total) // self.factor * self.factor, 1)
+        chosen = round(min(max(wanted, low), high) / self.factor) * self.factor
+        return min(max(chosen, 1), total)
+
+    def pixels(self, num_frames: int) -> tuple[int, int]:
+        """Least and most pixels of a frame of a clip of `num_frames`."""
+        most = self.max_pixels
+        if self.total_pixels is not None:
+            most = min(most, self.total_pixels * self.factor // max(num_frames, 1))
+        return min(self.min_pixels, most), most
+
+
+def read_clip(media: Tensor | Path, rule: VideoRule | None, metadata: Mapping[str, Any]) -> Clip:
+    """One medium as a model will see it: frames (T, C, H, W) in [0, 1] and their times.
+
+    Without a rule all frames are read. A tensor holds frames at `metadata["fps"]`; without that entry they are taken
+    as chosen already, one every 1 / rule.fps seconds.
+    """
+    if rule is None:
+        return Clip(as_frames(media))
+    if not isinstance(media, Tensor):
+        path = Path(media)
+        if reader.is_video(path):
+            return _read_file(path, rule)
+    frames = as_frames(media)
+    total = frames.shape[0]
+    if total == 1:
+        return Clip(frames, (0.0,), 1 / rule.fps) if rule.always else Clip(frames)
+    given = metadata.get("fps")
+    if given is not None and not (isinstance(given, int | float) and given > 0):
+        raise ValueError(f"metadata fps must be a number above 0, got {given!r}")
+    kept = rule.num_frames(total, given) if given else min(total, rule.max_frames)
+    where = torch.linspace(0, total - 1, kept).round().long()
+    chosen = frames if kept == total else frames[where.to(frames.device)]
+    fps = given or rule.fps
+    return Clip(chosen, tuple(i / fps for i in where.tolist()), total / fps / kept)
+
+
+def _read_file(path: Path, rule: VideoRule) -> Clip:
+    """The frames of a video file; a file of one frame is a video of one frame."""
+    info = reader.probe(path)
+    fps = info.fps or rule.fps
+    kept = rule.num_frames(info.num_frames, info.fps)
+    frames = reader.read(path, max_frames=kept)
+    where = torch.linspace(0, info.num_frames - 1, frames.shape[0]).round().tolist()
+    return Clip(frames, tuple(i / fps for i in where), info.num_frames / fps / len(where))

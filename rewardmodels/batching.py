@@ -29,7 +29,8 @@ class Prepared:
 
 
 Judge = Callable[[Sequence[Prepared]], Tensor]
-"""Samples of one shape -> values (B, D); a row that is not finite could not be judged."""
+"""Samples of one shape -> values (B, D), or values and their log variance (B, 2, D); a row that is not finite could
+not be judged."""
 
 Fit = Callable[[Prepared], Prepared]
 """One sample as the model wants it, e.g. resized, so that pictures of all sizes share a batch."""
@@ -115,6 +116,9 @@ def _collect(
     valid = torch.tensor([reason is None for reason in reasons], dtype=torch.bool)
     if not rows:
         return Scores(torch.empty(0, len(names)), tuple(names), torch.empty(0), valid, ())
-    values = torch.stack([blank if row is None else row.float().cpu() for row in rows])
+    unsure = any(row is not None and row.ndim == 2 for row in rows)
+    blank = blank.expand(2, -1) if unsure else blank
+    table = torch.stack([blank if row is None else row.float().cpu() for row in rows])
+    values, log_variance = (table[:, 0], table[:, 1]) if unsure else (table, None)
     total = values.mean(1) if overall is None else overall(values)
-    return Scores(values, tuple(names), total, valid, tuple(reasons))
+    return Scores(values, tuple(names), total, valid, tuple(reasons), log_variance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -31,7 +31,10 @@ class Model(Section):
     scratch: Scratch | None = None
     template: str = "media-prompt/1"
     positions: Literal["mrope", "sequential"] = "mrope"
-    head: Literal["linear", "mlp"] = "linear"
+    head: str = "linear"
+    head_options: dict[str, Any] = Field(default_factory=dict)
+    more_templates: tuple[str, ...] = ()
+    overall: Literal["mean", "sum", "min", "product"] = "mean"
 
     @model_validator(mode="after")
     def _one_start(self) -> Model:

@@ -16,14 +16,22 @@ from rewardmodels.pixels import PixelRule
 from rewardmodels.recipe import Model, Scratch
 from rewardmodels.settings import RewardSettings
 from rewardmodels.tokens import word_tokenizer
-from rewardmodels.vlm import VlmReward
+from rewardmodels.vlm import VlmReward, templates_of
 
 
 def build(
     model: Model, scratch: Scratch, words: Sequence[str], *, dimensions: tuple[str, ...], seed: int
 ) -> VlmReward:
     """A reward model with random weights; the same seed gives the same weights."""
-    tokenizer = word_tokenizer(words)
+    settings = RewardSettings(
+        model.name, model.template, model.positions, model.head, dimensions,
+        mean=(0.0,) * len(dimensions), std=(1.0,) * len(dimensions), max_prompt_tokens=64,
+        head_options=model.head_options, more_templates=model.more_templates, overall=model.overall,
+    )  # fmt: skip
+    templates = templates_of(settings)
+    fixed = [word for template in templates for word in template.words]
+    special = dict.fromkeys(token for template in templates for token in template.specials)
+    tokenizer = word_tokenizer([*words, *fixed], tuple(special))
     token = tokenizer.convert_tokens_to_ids
     half = scratch.width // scratch.heads // 2
     sections = [half - 2 * (half * 3 // 8), half * 3 // 8, half * 3 // 8]  # time, height, width
@@ -51,11 +59,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "reward-weights"))
         vlm = Qwen3VLForConditionalGeneration(config)
-        head = build_head(model.head, scratch.width, len(dimensions))
+        head = build_head(model.head, scratch.width, len(dimensions), model.head_options)
     pixels = scratch.image_size**2
     rule = PixelRule(scratch.patch_size, min_pixels=pixels, max_pixels=pixels)
-    settings = RewardSettings(
-        model.name, model.template, model.positions, model.head, dimensions,
-        mean=(0.0,) * len(dimensions), std=(1.0,) * len(dimensions), max_prompt_tokens=64,
-    )  # fmt: skip
     return VlmReward(vlm, head, tokenizer, rule, settings)

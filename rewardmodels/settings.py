@@ -17,6 +17,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 SCHEMA = "mmalign.reward/1"
+LATER = frozenset(
+    (
+        "head_options",
+        "more_templates",
+        "overall",
+        "overall_weights",
+        "overall_mean",
+        "overall_std",
+        "tie_width",
+    )
+)
+"""Keys that older files lack; their defaults are what such models do."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +46,25 @@ class RewardSettings:
     temperature: float = 1.0
     tie_threshold: float = 0.0
     max_prompt_tokens: int = 512
+    head_options: Mapping[str, Any] = field(default_factory=dict)
+    more_templates: tuple[str, ...] = ()
+    """Further prompts, each a forward pass with a head of its own."""
+    overall: Literal["mean", "sum", "min", "product"] = "mean"
+    overall_weights: tuple[float, ...] = ()
+    """Weights of the normalised dimensions in the overall score; none: the rule `overall`."""
+    overall_mean: float = 0.0
+    overall_std: float = 1.0
+    tie_width: float | None = None
+    """theta of Rao and Kupper's law, or nu of Davidson's, where it was learned or given in training."""
     quality: Mapping[str, Any] = field(default_factory=dict)
     """What was measured after training; shown to users, never used."""
 
     def __post_init__(self) -> None:
         if not len(self.dimensions) == len(self.mean) == len(self.std):
             raise ValueError(f"{len(self.dimensions)} dimensions need as many means and stds")
-        if min(self.std) <= 0 or self.temperature <= 0:
+        if self.overall_weights and len(self.overall_weights) != len(self.dimensions):
+            raise ValueError(f"{len(self.dimensions)} dimensions need as many overall_weights, or none")
+        if min(self.std) <= 0 or self.temperature <= 0 or self.overall_std <= 0:
             raise ValueError("std and temperature must be above 0")
 
     def save(self, path: Path) -> None:
@@ -56,7 +80,7 @@ class RewardSettings:
             raise ValueError(f"{path} is not a {SCHEMA} hidden-state reward: retrain it, or update mmalign")
         known = {item.name for item in dataclasses.fields(cls)}
         given = {key: value for key, value in record.items() if key not in ("schema", "family")}
-        wrong = sorted(known.symmetric_difference(given))
+        wrong = sorted(known.symmetric_difference(given) - (LATER - given.keys()))
         if wrong:
             raise ValueError(f"{path}: missing or unknown keys {', '.join(wrong)}")
         fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}

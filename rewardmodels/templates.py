@@ -1,8 +1,9 @@
 """Templates: the order in which a reward model reads its instruction, its media and its reward tokens.
 
 A template is a list of parts. `prompt`, `source` and `media` stand for what a sample brings (`source?`: where it
-brings one), `<|...|>` is a special token, everything else is literal text. The same can be written as one text with `{prompt}`, `{source}` and `{media}`
-in it (`Template.parse`), which is how a user supplies the exact prompt of somebody else's checkpoint.
+brings one), `<|...|>` is a special token, everything else is literal text. The same can be written as one text with
+`{prompt}`, `{source}` and `{media}` in it (`Template.parse`), which is how a user supplies the exact prompt of
+somebody else's checkpoint.
 
 Legend: R reward tokens.
 """
@@ -81,17 +82,6 @@ class Template:
                 raise ValueError(f"{file} must hold {token} exactly once, where the score is read")
         return cls.parse(file.stem, 0, text, like.reads)
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Every word of the fixed texts, for tokenizers that are made for a template."""
-        fixed = [part for part in self.parts if part.rstrip("?") not in SLOTS and not is_special(part)]
-        return tuple(word for text in fixed for word in text.split())
-
-    @property
-    def specials(self) -> tuple[str, ...]:
-        """All special tokens, read or not."""
-        return tuple(part for part in self.parts if is_special(part))
-
     def slots(self, *, source: bool) -> tuple[str, ...]:
         """The media of a row in order, `source` and `media`, for samples with a source or without."""
         return tuple(part for part in self.expanded(1, source=source) if part in ("source", "media"))
@@ -115,7 +105,7 @@ class Template:
     @property
     def words(self) -> tuple[str, ...]:
         """The words of its literal text."""
-        text = " ".join(part for part in self.parts if part not in SLOTS and not is_special(part))
+        text = " ".join(part for part in self.parts if part.rstrip("?") not in SLOTS and not is_special(part))
         return tuple(dict.fromkeys(text.split()))
 
     @property
@@ -143,7 +133,9 @@ TEMPLATES: dict[str, Template] = {
         Template("two-aspects", 1, ("source?", "media", ASPECT_TOKENS[0], "prompt", ASPECT_TOKENS[2])),
         Template("levels", 1, ("source?", "media", "prompt", *LEVEL_TOKENS)),
         Template("two-levels", 1, ("source?", "media", "prompt", *LEVEL_TOKENS[:2])),
-        Template("ask-following", 1, ("source?", "media", "prompt", "\ndoes it follow the words", REWARD_TOKEN)),
+        Template(
+            "ask-following", 1, ("source?", "media", "prompt", "\ndoes it follow the words", REWARD_TOKEN)
+        ),
         Template("ask-quality", 1, ("source?", "media", "prompt", "\nhow good does it look", REWARD_TOKEN)),
         Template("candidates", 1, ("prompt", "source?", "media", "<|Candidate|>")),
         Template("score-token", 1, ("source?", "media", "prompt", "\nthe score is", "<|SCORE|>")),

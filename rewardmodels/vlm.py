@@ -34,8 +34,10 @@ from transformers.utils import logging as transformers_log
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels.attention import use_blocks
 from rewardmodels.batching import Prepared, score
-from rewardmodels.heads import build_head
-from rewardmodels.inputs import TEMPLATES, InputBuilder, VlmInputs
+from rewardmodels.heads import Readout, Seen, build_head
+from rewardmodels.heads.readout import overall_of
+from rewardmodels.heads.scalar import CandidateHead
+from rewardmodels.inputs import TEMPLATES, InputBuilder, Template, VlmInputs
 from rewardmodels.pixels import PixelRule
 from rewardmodels.settings import RewardSettings
 
@@ -50,15 +52,19 @@ class VlmReward(nn.Module):
         settings: RewardSettings, *, batch_size: int = 64,
     ) -> None:  # fmt: skip
         super().__init__()
-        if settings.template not in TEMPLATES:
-            raise ValueError(f"template '{settings.template}' is unknown: use one of {sorted(TEMPLATES)}")
         self.vlm, self.head, self.settings, self.batch_size = vlm, head, settings, batch_size
-        self.builder = InputBuilder(
-            tokenizer, rule, TEMPLATES[settings.template], settings.positions, settings.max_prompt_tokens
-        )
+        self.builders = [
+            InputBuilder(tokenizer, rule, template, settings.positions, settings.max_prompt_tokens)
+            for template in templates_of(settings)
+        ]
         tower = getattr(vlm.model, "visual", None)
         if vlm.config.model_type == "qwen3_vl" and isinstance(tower, nn.Module):
             use_blocks(tower)
+
+    @property
+    def builder(self) -> InputBuilder:
+        """The builder of the first, mostly the only, template."""
+        return self.builders[0]
 
     @property
     def name(self) -> str:
@@ -85,18 +91,33 @@ class VlmReward(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def raw(self, inputs: VlmInputs) -> Tensor:
-        """Scores (S, D) before normalisation, in float32."""
+    def see(self, inputs: VlmInputs) -> Seen:
+        """One forward pass: the hidden states that the head may read."""
         inputs = inputs.to(self.device)
+        more = self.head.num_layers > 1
         # the inner model: no language-model logits are needed; positions are always explicit
-        hidden = self.vlm.model(**inputs.model_arguments(), use_cache=False).last_hidden_state
-        found: Tensor = self.head(hidden[inputs.rows[:, None], inputs.columns])
+        made = self.vlm.model(**inputs.model_arguments(), use_cache=False, output_hidden_states=more)
+        layers = made.hidden_states if more else (made.last_hidden_state,)
+        return Seen(layers, inputs.rows, inputs.columns, inputs.attention_mask)
+
+    def read(self, *inputs: VlmInputs) -> Readout:
+        """What the head says of S scores before normalisation, in float32; a forward pass for each template."""
+        found: Readout = self.head(*(self.see(one) for one in inputs))
         return found
+
+    def raw(self, *inputs: VlmInputs) -> Tensor:
+        """Scores (S, D) before normalisation, in float32."""
+        return self.read(*inputs).values
 
     def normalized(self, raw: Tensor) -> Tensor:
         """Scores on the scale of the calibration prompts: mean 0, standard deviation 1."""
         mean = torch.tensor(self.settings.mean, device=raw.device)
         return (raw - mean) / torch.tensor(self.settings.std, device=raw.device)
+
+    def overall(self, values: Tensor) -> Tensor:
+        """One number (B,) from normalised scores (B, D), on the scale of the calibration prompts."""
+        fused = overall_of(values, self.settings.overall, self.settings.overall_weights)
+        return (fused - self.settings.overall_mean) / self.settings.overall_std
 
     def forward(self, *, samples: Sequence[Sample]) -> Scores:
         """Normalised scores; gradients are kept if some sample's media asks for them."""
@@ -104,13 +125,36 @@ class VlmReward(nn.Module):
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
             return score(
                 samples, self._judge, names=self.dimensions, modalities=self.modalities,
-                batch_size=self.batch_size,
+                batch_size=self.batch_size, overall=self.overall,
             )  # fmt: skip
 
     def _judge(self, batch: Sequence[Prepared]) -> Tensor:
-        sources = [one.source for one in batch if one.source is not None]
-        inputs = self.builder([one.prompt for one in batch], [one.frames for one in batch], sources or None)
-        return self.normalized(self.raw(inputs))
+        """Normalised values (B, D), or with their log variance (B, 2, D)."""
+        sources = [one.source for one in batch if one.source is not None] or None
+        prompts, media = [one.prompt for one in batch], [one.frames for one in batch]
+        if isinstance(self.head, CandidateHead):
+            found = self.read(self.builder.together(prompts, [[one] for one in media], sources))
+        else:
+            found = self.read(*(builder(prompts, media, sources) for builder in self.builders))
+        values = self.normalized(found.values)
+        if found.log_std is None:
+            return values
+        std = torch.tensor(self.settings.std, device=values.device)
+        return torch.stack([values, 2 * (found.log_std - std.log())], 1)
+
+    def together(self, samples: Sequence[Sample]) -> Tensor:
+        """Overall scores (N,) of N samples of one prompt and source in one forward pass (`candidates` heads only).
+
+        They see those before them; called with samples one by one, the model judges each for itself.
+        """
+        if not isinstance(self.head, CandidateHead):
+            raise ValueError(f"a '{self.settings.head}' head judges one by one: call the model with samples=")
+        if len({sample.prompt for sample in samples}) != 1:
+            raise ValueError("candidates of one forward pass must have one prompt")
+        source = samples[0].source_frames()
+        media = [sample.frames() for sample in samples]
+        inputs = self.builder.together([samples[0].prompt], [media], None if source is None else [source])
+        return self.overall(self.normalized(self.read(inputs).values))
 
     def probability(self, first: Scores, second: Scores) -> Tensor:
         """Calibrated probability (B,) that the first of two is preferred."""
@@ -132,6 +176,15 @@ class VlmReward(nn.Module):
         (target / PIXELS).write_text(json.dumps(pixels_record(self.builder.rule), indent=2) + "\n")
         self.settings.save(target / CONFIG)
         return target
+
+
+def templates_of(settings: RewardSettings) -> list[Template]:
+    """The templates a model was trained with, in the order of its forward passes."""
+    names = (settings.template, *settings.more_templates)
+    for name in names:
+        if name not in TEMPLATES:
+            raise ValueError(f"template '{name}' is unknown: use one of {sorted(TEMPLATES)}")
+    return [TEMPLATES[name] for name in names]
 
 
 def pixels_record(rule: PixelRule) -> dict[str, Any]:
@@ -173,7 +226,8 @@ def load_folder(
     }
     if wrong:
         raise ValueError(f"{folder}: the weights do not fit the model: {wrong}")
-    head = build_head(settings.head, vlm.config.get_text_config().hidden_size, len(settings.dimensions))
+    width = vlm.config.get_text_config().hidden_size
+    head = build_head(settings.head, width, len(settings.dimensions), settings.head_options)
     head.load_state_dict(load_file(folder / HEAD))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rule = read_pixels(folder / PIXELS)

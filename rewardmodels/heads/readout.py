@@ -1,0 +1,61 @@
+"""What a head says of S scores, before normalisation, and how levels and fused scores are decoded.
+
+Legend: S scores, D dimensions, K ordered levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Overall = Literal["mean", "sum", "min", "product"]
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """Raw values by dimension; the rest only where the family has it."""
+
+    values: Tensor  # (S, D) float32
+    log_std: Tensor | None = None  # (S, D) log of the standard deviation of a value
+    logits: Tensor | None = None  # (S, D, K-1) of P(Y > k), conditional for CORN
+
+    def select(self, index: Tensor) -> Readout:
+        """The scores at integer positions `index`."""
+        found = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Readout(**{name: None if value is None else value[index] for name, value in found.items()})
+
+
+def overall_of(values: Tensor, rule: Overall, weights: tuple[float, ...] = ()) -> Tensor:
+    """One number (S,) from D dimensions (S, D): by `weights` if there are any, otherwise by the rule.
+
+    `product` is the geometric mean of positive values (VEFX's GeoAgg with equal weights).
+
+    >>> overall_of(torch.tensor([[1.0, 4.0]]), "product").item()
+    2.0
+    """
+    if weights:
+        return values @ torch.tensor(weights, dtype=values.dtype, device=values.device)
+    if rule == "mean":
+        return values.mean(dim=1)
+    if rule == "sum":
+        return values.sum(dim=1)
+    if rule == "min":
+        return values.amin(dim=1)
+    return values.clamp_min(1e-6).log().mean(dim=1).exp()
+
+
+def fused_log_std(log_std: Tensor, rule: Overall, values: Tensor) -> Tensor:
+    """The log standard deviation (S,) of the fused score (EditReward, arXiv 2509.26346): variances add for
+    `sum`, log stds are averaged for `mean`, `min` takes that of the smaller value.
+
+    Differences from the code: theirs takes the minimum of means and of log stds apart, so that the two may belong
+    to different heads.
+    """
+    if rule == "sum":
+        return 0.5 * torch.logsumexp(2 * log_std, dim=1)
+    if rule == "min":
+        return log_std.gather(1, values.argmin(dim=1, keepdim=True))[:, 0]
+    return log_std.mean(dim=1)

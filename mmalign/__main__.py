@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import mmalign
-from mmalign.commands import data, evaluate, look, measure, start, train
+from mmalign.commands import data, evaluate, look, measure, serve, start, train
 from mmalign.commands.options import PANELS
 
 OUR_PACKAGES = tuple(
@@ -39,7 +39,7 @@ app = typer.Typer(
         "Every verb explains itself: [cyan]mmalign score --help[/]. Documentation: README.md."
     ),
 )
-for verbs in (start, train, measure, look):
+for verbs in (start, train, measure, serve, look):
     app.add_typer(verbs.app)
 app.add_typer(evaluate.app, name="evaluate", rich_help_panel=PANELS["measure"])
 app.add_typer(data.app, name="data", rich_help_panel=PANELS["measure"])

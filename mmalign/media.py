@@ -10,7 +10,9 @@ What is done to a file, so that every reward sees the same pixels:
 - CMYK, palette, grey and 16-bit pictures become RGB (16 bit keeps its precision where Pillow keeps it: grey);
 - embedded colour profiles are not applied;
 - a GIF is a video; any other animated picture (WebP, APNG, multi-page TIFF) is refused, because which frame was
-  meant is not for us to guess;
+  meant is not for us to guess (of a camera's multi-picture JPEG the first is the photograph, and is read);
+- only the formats of `FORMATS` are tried, whatever the file is called, so that no file reaches a decoder that runs
+  other programs;
 - a picture of more than `MAX_PIXELS` pixels is refused before a single one is decoded.
 
 What cannot be read is a `ValueError` that names the file and the mend.
@@ -23,6 +25,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +38,8 @@ from mmalign import video
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".jfif"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v", ".gif"})
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+"""What Pillow is asked to try; its JPEG includes the multi-picture files of cameras."""
 MAX_PIXELS = 2**26
 """Largest picture read, 67 million pixels: 8192 x 8192."""
 
@@ -80,14 +85,18 @@ def read(path: Path | str, *, fps: float | None = None, max_frames: int | None =
         return _read_gif(file, fps, max_frames)
     if is_video(file):
         return _to_tensor(video.decode(file, fps=fps, max_frames=max_frames))
-    with _open_image(file) as image:
-        num_frames = int(getattr(image, "n_frames", 1))
-        if num_frames > 1:
-            raise ValueError(
-                f"{file} is an animated or multi-page picture of {num_frames} frames: save the frame you mean as "
-                "PNG, or convert it to MP4 to have it read as a video"
-            )
-        return from_pil(_decoded(image, file))
+    return _read_picture(file, str(file), MAX_PIXELS)
+
+
+def read_bytes(data: bytes, *, name: str = "the picture", max_pixels: int = MAX_PIXELS) -> Tensor:
+    """A picture (1, 3, H, W) in [0, 1] from the bytes of its file, as `read` would; `name` is how errors call it."""
+    return _read_picture(BytesIO(data), name, max_pixels)
+
+
+def probe_bytes(data: bytes, *, name: str = "the picture") -> Info:
+    """Size and number of frames of a picture or GIF from the header in its bytes; nothing is decoded."""
+    with _open_image(BytesIO(data), name, None) as image:
+        return _info(image, name, image.format == "GIF")
 
 
 def probe(path: Path | str) -> Info:
@@ -96,11 +105,8 @@ def probe(path: Path | str) -> Info:
     if is_video(file) and file.suffix.lower() != ".gif":
         index = video.index(file)
         return Info("video", index.width, index.height, len(index.times), index.fps)
-    with _open_image(file) as image:
-        num_frames = int(getattr(image, "n_frames", 1))
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        width, height = reversed(image.size) if turned else image.size
-        return Info("video" if is_video(file) else "image", width, height, num_frames, None)
+    with _open_image(file, str(file), MAX_PIXELS) as image:
+        return _info(image, str(file), is_video(file))
 
 
 def from_pil(image: Image.Image) -> Tensor:
@@ -162,39 +168,65 @@ def _existing(path: Path | str) -> Path:
     return file
 
 
-def _open_image(file: Path) -> Image.Image:
+def _open_image(file: Path | BytesIO, name: str, max_pixels: int | None) -> Image.Image:
     """The header of a picture, its size within bounds."""
     try:
-        image = Image.open(file)
+        image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as problem:
         raise ValueError(
-            f"{file} is too large a picture ({problem}); scale it down to 8192 x 8192"
+            f"{name} is too large a picture ({problem}); scale it down to 8192 x 8192"
         ) from problem
     except _BROKEN as problem:
         raise ValueError(
-            f"{file} is damaged or not a picture ({problem}); export it again as PNG"
+            f"{name} is damaged or not a picture ({problem}); export it again as PNG"
         ) from problem
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if max_pixels is not None and width * height > max_pixels:
         image.close()
         raise ValueError(
-            f"{file} has {width} x {height} pixels, more than the {MAX_PIXELS / 1e6:.0f} million read: scale it down"
+            f"{name} has {width} x {height} pixels, more than the {max_pixels / 1e6:.3g} million read: scale it down"
         )
     return image
 
 
-def _decoded(image: Image.Image, file: Path) -> Image.Image:
+def _num_frames(image: Image.Image, name: str) -> int:
+    """Frames of an animation, pages of a document; the further pictures of a camera's JPEG do not count."""
+    try:
+        return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    except _BROKEN as problem:
+        raise ValueError(f"{name} is damaged or cut short ({problem}); fetch or export it again") from problem
+
+
+def _info(image: Image.Image, name: str, moving: bool) -> Info:
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    width, height = reversed(image.size) if turned else image.size
+    return Info("video" if moving else "image", width, height, _num_frames(image, name), None)
+
+
+def _read_picture(file: Path | BytesIO, name: str, max_pixels: int) -> Tensor:
+    """(1, 3, H, W) of a file that holds one picture."""
+    with _open_image(file, name, max_pixels) as image:
+        num_frames = _num_frames(image, name)
+        if num_frames > 1:
+            raise ValueError(
+                f"{name} is an animated or multi-page picture of {num_frames} frames: save the frame you mean as "
+                "PNG, or convert it to MP4 to have it read as a video"
+            )
+        return from_pil(_decoded(image, name))
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
     """The pixels, decoded here so that damage is noticed here."""
     try:
         image.load()
         return ImageOps.exif_transpose(image)
     except _BROKEN as problem:
-        raise ValueError(f"{file} is damaged or cut short ({problem}); fetch or export it again") from problem
+        raise ValueError(f"{name} is damaged or cut short ({problem}); fetch or export it again") from problem
 
 
 def _read_gif(file: Path, fps: float | None, max_frames: int | None) -> Tensor:
     """All chosen frames of a GIF, each at its own time, transparency over white."""
-    with _open_image(file) as image:
+    with _open_image(file, str(file), MAX_PIXELS) as image:
         try:
             times, clock = [], 0.0
             for position in range(getattr(image, "n_frames", 1)):

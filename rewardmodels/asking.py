@@ -1,0 +1,66 @@
+"""Asking a reward safely: what it cannot judge gets NaN and a reason and harms no other sample.
+
+Shape legend: `B` samples, `D` dimensions of a reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mmalign.types import RewardModel, Sample, Scores
+
+
+def ask(model: RewardModel, samples: Sequence[Sample], *, name: str | None = None) -> Scores:
+    """A row a sample, on the CPU, without gradients. When a batch is refused, its samples are asked for one by one.
+
+    Only a `ValueError` is a refusal; any other error is a defect of the reward and is passed on.
+    """
+    fitting = [k for k, sample in enumerate(samples) if sample.modality in model.modalities]
+    if len(fitting) == len(samples):
+        return _ask(model, samples, name or model.name)
+    asked = _ask(model, [samples[k] for k in fitting], name or model.name) if fitting else None
+    rows = {k: row for row, k in enumerate(fitting)}
+    kinds = " and ".join(sorted(model.modalities))
+    parts = []
+    for k, sample in enumerate(samples):
+        if k in rows and asked is not None:
+            parts.append(asked.select([rows[k]]))
+        else:
+            parts.append(
+                _like(Scores.failed([f"judges {kinds}, not {sample.modality}"], model.dimensions), asked)
+            )
+    return Scores.cat(parts)
+
+
+@torch.no_grad()
+def _ask(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
+    try:
+        scores = model(samples=samples)
+    except ValueError as problem:
+        if len(samples) == 1:
+            return Scores.failed([" ".join(str(problem).split())], model.dimensions)
+        parts = [_ask(model, [sample], name) for sample in samples]
+        certain = next((part for part in parts if part.log_variance is not None), None)
+        return Scores.cat([_like(part, certain) for part in parts])
+    if len(scores) != len(samples):
+        raise ValueError(
+            f"{name} gave {len(scores)} scores for {len(samples)} samples: it must give one each"
+        )
+    return _on_cpu(scores)
+
+
+def _like(failed: Scores, other: Scores | None) -> Scores:
+    """Failed scores with an unknown variance where the others have one, so that they can stand together."""
+    if other is None or other.log_variance is None or failed.log_variance is not None:
+        return failed
+    nothing = torch.full_like(failed.values, float("nan"))
+    return Scores(failed.values, failed.names, failed.overall, failed.valid, failed.reasons, nothing)
+
+
+def _on_cpu(scores: Scores) -> Scores:
+    variance = None if scores.log_variance is None else scores.log_variance.cpu()
+    return Scores(
+        scores.values.cpu(), scores.names, scores.overall.cpu(), scores.valid.cpu(), scores.reasons, variance
+    )

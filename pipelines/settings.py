@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mmalign.composition import Reward, spelled_out
 from mmalign.config import Section
@@ -116,6 +116,34 @@ class EvaluateReward(Section):
     batch_size: PositiveInt = 32
     fps: PositiveFloat | None = None
     max_frames: PositiveInt | None = 16
+
+
+class CheckReward(Section):
+    """How far one reward can be trusted: `samples` (files) or a built-in `world`, or what a `generator` draws.
+
+    `rewards` are further judges of an ensemble with it; `pairs` labelled comparisons; `gold` who knows better.
+    """
+
+    reward: Reward
+    samples: str | None = None
+    world: Literal["shapes", "shapes-edits", "shapes-videos"] | None = None
+    generator: Generator | None = None
+    prompts: str = "shapes:heldout"
+    sampling: Sampling = Sampling(seeds_per_prompt=16)
+    pairs: str | None = None
+    dimension: str = "overall"
+    gold: Reward | None = None
+    rewards: tuple[Reward, ...] = ()
+    num_prompts: PositiveInt = 48
+    num_candidates: PositiveInt = 8
+    num_samples: PositiveInt = 512
+    uwo_weight: NonNegativeFloat = 1.0
+    batch_size: PositiveInt = 16
+    fps: PositiveFloat | None = None
+    max_frames: PositiveInt | None = 16
+    seed: NonNegativeInt = 0
+    device: str = "auto"
+    output: str
 
 
 def gather(

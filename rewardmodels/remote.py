@@ -61,7 +61,7 @@ class Remote:
         about = self._about()
         served = {one["name"]: one for one in about["rewards"]}
         self.asked = _chosen(served, reward, self.url)
-        self.name = f"remote:{self.asked}"
+        self.name = "remote"
         self.modalities: frozenset[Modality] = frozenset(served[self.asked]["modalities"])
         self.dimensions: tuple[str, ...] = tuple(served[self.asked]["dimensions"])
         self.max_media, self.max_bytes = int(about["limits"]["max_media"]), int(about["limits"]["max_bytes"])
@@ -70,7 +70,7 @@ class Remote:
         )
         self.turns = asyncio.Semaphore(concurrency)
         self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, name=self.name, daemon=True).start()
+        threading.Thread(target=self.loop.run_forever, name=f"remote-{self.asked}", daemon=True).start()
 
     def __call__(self, *, samples: Sequence[Sample]) -> Scores:
         """Scores (B,), waited for."""

@@ -178,7 +178,7 @@ def test_mistakes_are_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None
     with serving(rewards, token="secret") as url:
         monkeypatch.setenv("RIGHT", "secret")
         monkeypatch.setenv("WRONG", "guess")
-        assert Remote(url=url, token_env="RIGHT", reward="two").name == "remote:two"
+        assert Remote(url=url, token_env="RIGHT", reward="two").asked == "two"
         for options, words in [
             ({"token_env": "WRONG", "reward": "one"}, "token_env"),
             ({"reward": "one"}, "token_env"),

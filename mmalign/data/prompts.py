@@ -43,20 +43,16 @@ class PromptSource(Protocol):
 
 @dataclass(frozen=True)
 class ShapesPrompts:
-    """Fresh prompts of the built-in world, never repeated within an iteration."""
+    """Prompts of the built-in world, every category equally often; small categories repeat theirs."""
 
     split: str
 
     def draw(self, num: int, *, seed: int, iteration: int) -> list[Prompt]:
-        """`num` different prompts."""
+        """`num` prompts in random order."""
         from mmalign.shapes.prompts import sample_prompts
 
-        for factor in (2, 8, 64, 512):
-            drawn = sample_prompts(self.split, factor * num, seed=seed_of(seed, "prompts", iteration) % 2**32)
-            unique = list(dict.fromkeys(drawn))
-            if len(unique) >= num:
-                return [Prompt(text) for text in unique[:num]]
-        raise ValueError(f"shapes:{self.split} has fewer than {num} different prompts; ask for fewer groups")
+        drawn = sample_prompts(self.split, num, seed=seed_of(seed, "prompts", iteration) % 2**32)
+        return [Prompt(text) for text in drawn]
 
 
 @dataclass(frozen=True)

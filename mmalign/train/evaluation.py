@@ -71,9 +71,16 @@ class Examination:
     def _rows(self, names: Sequence[str], table: Tensor) -> Iterator[dict[str, Any]]:
         """What is kept of every sample: prompt, seed and scores; null where it could not be judged."""
         for number, values in enumerate(table.tolist()):
-            prompt, seed = divmod(number, self.recipe.evaluation.seeds_per_prompt)
+            prompt, seed = self._asked(number)
             scores = {name: v if math.isfinite(v) else None for name, v in zip(names, values, strict=True)}
-            yield {"prompt": self.prompts[prompt].text, "seed": seed, "scores": scores}
+            yield {"prompt": prompt.text, "seed": seed, "scores": scores}
+
+    def _asked(self, number: int) -> tuple[Prompt, int]:
+        """Prompt and seed of a sample; a prompt that is asked again goes on with further seeds."""
+        place, seed = divmod(number, self.recipe.evaluation.seeds_per_prompt)
+        prompt = self.prompts[place]
+        before = sum(earlier.text == prompt.text for earlier in self.prompts[:place])
+        return prompt, before * self.recipe.evaluation.seeds_per_prompt + seed
 
     def _rewards(self) -> dict[str, RewardFunction]:
         proxy = {} if self.proxy is None else {PROXY: self.proxy}
@@ -86,8 +93,7 @@ class Examination:
         A reward of several dimensions has a column `name` for its overall score and `name/dimension` for each.
         """
         recipe, settings = self.recipe, self.recipe.evaluation
-        prompts = [self.prompts[i // settings.seeds_per_prompt] for i in index]
-        seeds = [i % settings.seeds_per_prompt for i in index]
+        prompts, seeds = zip(*(self._asked(i) for i in index), strict=True)
         conditions = encode(self.policy, prompts, recipe.model, guidance=settings.guidance)
         streams = [
             generators("evaluation", prompt.text, index=[seed])[0]

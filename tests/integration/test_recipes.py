@@ -221,3 +221,10 @@ def test_the_memory_estimate_counts_the_real_parameters(tmp_path):
     assert memory.optimizer == 12 * trained
     assert memory.copies == 4 * trained  # the old policy
     assert "together, without activations" in validate.report(recipe)
+
+
+def test_a_prompt_that_is_asked_again_is_judged_on_further_pictures(tmp_path):
+    trainer = build(tiny_recipe("sft"), tmp_path, prompts=("a cat", "a cat"))
+    report = trainer.task.evaluate(0)
+    assert [(row["prompt"], row["seed"]) for row in report.rows] == [("a cat", 0), ("a cat", 1)]
+    assert report.rows[0]["scores"] != report.rows[1]["scores"]

@@ -1,11 +1,13 @@
 """The group sampler: whole groups, the same samples on any number of processes, no repeats in an epoch."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from mmalign.data.prompts import ListedPrompts, Prompt, plan, prompt_source, read_prompts
 from mmalign.seeds import generators, normal, seed_of
+from mmalign.shapes import parse
 
 
 def _plans(num_processes, **options):
@@ -67,12 +69,13 @@ def test_too_few_prompts_is_an_error():
         ListedPrompts((Prompt("a"), Prompt("b"))).draw(3, seed=0, iteration=0)
 
 
-def test_shapes_prompts_are_different_within_an_iteration_and_repeatable():
-    source = prompt_source("shapes:train")
-    drawn = [p.text for p in source.draw(48, seed=0, iteration=5)]
-    assert len(set(drawn)) == 48
-    assert drawn == [p.text for p in source.draw(48, seed=0, iteration=5)]
-    assert drawn != [p.text for p in source.draw(48, seed=0, iteration=6)]
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_shapes_prompts_come_from_every_category_equally_often_and_are_repeatable(split):
+    source = prompt_source(f"shapes:{split}")
+    drawn = [p.text for p in source.draw(70, seed=0, iteration=5)]
+    assert set(Counter(parse(text).category for text in drawn).values()) == {10}
+    assert drawn == [p.text for p in source.draw(70, seed=0, iteration=5)]
+    assert drawn != [p.text for p in source.draw(70, seed=0, iteration=6)]
 
 
 def test_files_are_read_with_sources_and_metadata(tmp_path):

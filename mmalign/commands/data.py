@@ -47,6 +47,30 @@ def data_check(
         raise typer.Exit(3)
 
 
+@app.command("votes")
+def data_votes(
+    input: Annotated[
+        Path, typer.Argument(help="Comparisons with the labels of several annotators.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file of settled comparisons.")] = Path(
+        "pairs.jsonl"
+    ),
+    method: Annotated[
+        str, typer.Option(help="dawid-skene: annotators weighed by EM; counts: shares of votes, shrunk.")
+    ] = "dawid-skene",
+    symmetric: Annotated[
+        bool, typer.Option(help="Nobody favours the first or the second; --no-symmetric finds who does.")
+    ] = True,
+) -> None:
+    """Votes of several annotators on the same pairs into one soft label a pair; says how reliable each annotator is.
+
+    Example: [cyan]mmalign data votes runs/votes.jsonl -o runs/pairs.jsonl[/]
+    """
+    from pipelines import votes as pipeline
+
+    pipeline.run(input, output=output, method=method, symmetric=symmetric)  # type: ignore[arg-type]
+
+
 @app.command("shapes")
 def data_shapes(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder that is written.")] = Path(

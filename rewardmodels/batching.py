@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmalign.types import Modality, Sample, Scores
+from rewardmodels.clips import Clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,9 @@ class Prepared:
     prompt: str
     frames: Tensor  # (T, 3, H, W) in [0, 1]
     source: Tensor | None = None
+    clip: Clip | None = None
+    """Media and source with their times, where the reward reads videos in time."""
+    source_clip: Clip | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -36,14 +40,19 @@ Fit = Callable[[Prepared], Prepared]
 """One sample as the model wants it, e.g. resized, so that pictures of all sizes share a batch."""
 
 
-def prepare(sample: Sample, modalities: frozenset[Modality]) -> Prepared:
+Read = Callable[[Sample], tuple[Clip, Clip | None]]
+"""How a reward reads media and source of a sample; without it all frames are read."""
+
+
+def prepare(sample: Sample, modalities: frozenset[Modality], read: Read | None = None) -> Prepared:
     """Decode and check one sample; ValueError says what is wrong with it."""
     if not isinstance(sample.prompt, str):
         raise ValueError(f"the prompt must be text, got {type(sample.prompt).__name__}")
     if sample.modality not in modalities:
         raise ValueError(f"this reward judges {', '.join(sorted(modalities))}, not {sample.modality}")
-    frames = sample.frames()
-    source = sample.source_frames()
+    clip, source_clip = (None, None) if read is None else read(sample)
+    frames = sample.frames() if clip is None else clip.frames
+    source = sample.source_frames() if clip is None else source_clip and source_clip.frames
     for name, pixels in (("media", frames), ("source", source)):
         if pixels is None:
             continue
@@ -52,7 +61,7 @@ def prepare(sample: Sample, modalities: frozenset[Modality]) -> Prepared:
         low, high = float(pixels.detach().amin()), float(pixels.detach().amax())
         if not (low >= -1e-3 and high <= 1.0 + 1e-3):  # also false for NaN
             raise ValueError(f"{name} has pixels outside [0, 1] or not finite (from {low:.3g} to {high:.3g})")
-    return Prepared(sample.prompt, frames, source)
+    return Prepared(sample.prompt, frames, source, clip, source_clip)
 
 
 def score(
@@ -64,6 +73,7 @@ def score(
     batch_size: int,
     overall: Callable[[Tensor], Tensor] | None = None,
     fit: Fit | None = None,
+    read: Read | None = None,
 ) -> Scores:
     """Judge all samples in batches of one shape; `overall` (B, D) -> (B,) is the mean unless given.
 
@@ -75,7 +85,7 @@ def score(
     by_shape: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
     for i, sample in enumerate(samples):
         try:
-            ready = prepare(sample, modalities)
+            ready = prepare(sample, modalities, read)
             ready = ready if fit is None else fit(ready)
         except (ValueError, OSError) as error:
             reasons[i] = " ".join(str(error).split())

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmalign import media as reader
-from mmalign.types import as_frames
+from mmalign.types import Sample, as_frames
 
-__all__ = ["Clip", "VideoRule", "read_clip"]
+__all__ = ["Clip", "VideoRule", "read_clip", "read_sample"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +84,8 @@ def read_clip(media: Tensor | Path, rule: VideoRule | None, metadata: Mapping[st
     """
     if rule is None:
         return Clip(as_frames(media))
-    if not isinstance(media, Tensor):
-        path = Path(media)
-        if reader.is_video(path):
-            return _read_file(path, rule)
+    if not isinstance(media, Tensor) and _is_video(Path(media)):
+        return _read_file(Path(media), rule)
     frames = as_frames(media)
     total = frames.shape[0]
     if total == 1:
@@ -103,8 +100,22 @@ def read_clip(media: Tensor | Path, rule: VideoRule | None, metadata: Mapping[st
     return Clip(chosen, tuple(i / fps for i in where.tolist()), total / fps / kept)
 
 
+def _is_video(path: Path) -> bool:
+    from mmalign.media import is_video  # decoding libraries are loaded only when a file is read
+
+    return is_video(path)
+
+
+def read_sample(sample: Sample, rule: VideoRule | None) -> tuple[Clip, Clip | None]:
+    """A sample's media and its source, if it has one, as a model will see them."""
+    media = read_clip(sample.media, rule, sample.metadata)
+    return media, None if sample.source is None else read_clip(sample.source, rule, sample.metadata)
+
+
 def _read_file(path: Path, rule: VideoRule) -> Clip:
     """The frames of a video file; a file of one frame is a video of one frame."""
+    from mmalign import media as reader
+
     info = reader.probe(path)
     fps = info.fps or rule.fps
     kept = rule.num_frames(info.num_frames, info.fps)

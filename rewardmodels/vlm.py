@@ -4,7 +4,7 @@ The model is composed, not subclassed: `vlm` stays the stock class, whose weight
 the head lies beside it. Folder layout:
 
     config.json model.safetensors tokenizer.json tokenizer_config.json preprocessor_config.json   as any VLM
-    reward_head.safetensors reward_config.json                                                    the reward
+    reward_head.safetensors reward_config.json reward_video.json                                  the reward
 
 Gradients reach the pixels of `Sample.media` tensors that ask for them.
 
@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +34,42 @@ from transformers.utils import logging as transformers_log
 
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels.attention import use_blocks
+from rewardmodels.backbones import backbone_of
 from rewardmodels.batching import Prepared, score
+from rewardmodels.clips import Clip, VideoRule, read_sample
 from rewardmodels.heads import Readout, Seen, build_head
 from rewardmodels.heads.readout import overall_of
 from rewardmodels.heads.scalar import CandidateHead
 from rewardmodels.inputs import TEMPLATES, InputBuilder, Template, VlmInputs
-from rewardmodels.pixels import PixelRule
 from rewardmodels.settings import RewardSettings
 
 HEAD, CONFIG, PIXELS = "reward_head.safetensors", "reward_config.json", "preprocessor_config.json"
+VIDEO = "reward_video.json"
 
 
 class VlmReward(nn.Module):
-    """A hidden-state reward model; call it with `samples=`, or `raw(inputs)` in training."""
+    """A hidden-state reward model; call it with `samples=`, or `raw(inputs)` in training.
+
+    `rule` is the pixel rule of the backbone (`rewardmodels.backbones`), `video` says how videos are read in time, and
+    `templates` stand in for those that the settings name.
+    """
 
     def __init__(
-        self, vlm: PreTrainedModel, head: nn.Module, tokenizer: PreTrainedTokenizerBase, rule: PixelRule,
-        settings: RewardSettings, *, batch_size: int = 64,
+        self, vlm: PreTrainedModel, head: nn.Module, tokenizer: PreTrainedTokenizerBase, rule: Any,
+        settings: RewardSettings, *, batch_size: int = 64, video: VideoRule | None = None,
+        templates: Sequence[Template] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.vlm, self.head, self.settings, self.batch_size = vlm, head, settings, batch_size
+        backbone = backbone_of(vlm.config.model_type)
         self.builders = [
-            InputBuilder(tokenizer, rule, template, settings.positions, settings.max_prompt_tokens)
-            for template in templates_of(settings)
-        ]
+            InputBuilder(
+                tokenizer, rule, template, settings.positions, settings.max_prompt_tokens, backbone,
+                video or VideoRule(),
+            )
+            for template in templates or templates_of(settings)
+        ]  # fmt: skip
+        check_placeholder(vlm, self.builder)
         tower = getattr(vlm.model, "visual", None)
         if vlm.config.model_type == "qwen3_vl" and isinstance(tower, nn.Module):
             use_blocks(tower)
@@ -126,12 +139,13 @@ class VlmReward(nn.Module):
             return score(
                 samples, self._judge, names=self.dimensions, modalities=self.modalities,
                 batch_size=self.batch_size, overall=self.overall,
+                read=partial(read_sample, rule=self.builder.video),
             )  # fmt: skip
 
     def _judge(self, batch: Sequence[Prepared]) -> Tensor:
         """Normalised values (B, D), or with their log variance (B, 2, D)."""
-        sources = [one.source for one in batch if one.source is not None] or None
-        prompts, media = [one.prompt for one in batch], [one.frames for one in batch]
+        sources: list[Clip] | None = [one.source_clip for one in batch if one.source_clip is not None] or None
+        prompts, media = [one.prompt for one in batch], [one.clip for one in batch if one.clip is not None]
         if isinstance(self.head, CandidateHead):
             found = self.read(self.builder.together(prompts, [[one] for one in media], sources))
         else:
@@ -151,8 +165,8 @@ class VlmReward(nn.Module):
             raise ValueError(f"a '{self.settings.head}' head judges one by one: call the model with samples=")
         if len({sample.prompt for sample in samples}) != 1:
             raise ValueError("candidates of one forward pass must have one prompt")
-        source = samples[0].source_frames()
-        media = [sample.frames() for sample in samples]
+        source = read_sample(samples[0], self.builder.video)[1]
+        media = [read_sample(sample, self.builder.video)[0] for sample in samples]
         inputs = self.builder.together([samples[0].prompt], [media], None if source is None else [source])
         return self.overall(self.normalized(self.read(inputs).values))
 
@@ -173,7 +187,8 @@ class VlmReward(nn.Module):
             key: value.detach().float().cpu().contiguous() for key, value in self.head.state_dict().items()
         }
         save_file(head, target / HEAD)
-        (target / PIXELS).write_text(json.dumps(pixels_record(self.builder.rule), indent=2) + "\n")
+        (target / PIXELS).write_text(json.dumps(pixels_record(self.builder), indent=2) + "\n")
+        (target / VIDEO).write_text(json.dumps(asdict(self.builder.video), indent=2) + "\n")
         self.settings.save(target / CONFIG)
         return target
 
@@ -187,28 +202,35 @@ def templates_of(settings: RewardSettings) -> list[Template]:
     return [TEMPLATES[name] for name in names]
 
 
-def pixels_record(rule: PixelRule) -> dict[str, Any]:
-    """The rule as the stock `preprocessor_config.json` of Qwen-VL image processors."""
+def check_placeholder(vlm: PreTrainedModel, builder: InputBuilder) -> None:
+    """ValueError if model and tokenizer disagree about the placeholder of a picture."""
+    name = builder.backbone.image_token
+    ours, theirs = builder.tokenizer.convert_tokens_to_ids(name), vlm.config.image_token_id
+    if ours != theirs:
+        raise ValueError(
+            f"{name} is token {ours} of the tokenizer and {theirs} of the model: take both from one folder"
+        )
+
+
+def pixels_record(builder: InputBuilder) -> dict[str, Any]:
+    """The pixel rule as a stock `preprocessor_config.json`."""
     return {
-        "image_processor_type": "Qwen2VLImageProcessor", "do_resize": True, "do_rescale": True,
+        "image_processor_type": builder.backbone.processor, "do_resize": True, "do_rescale": True,
         "do_normalize": True, "do_convert_rgb": True, "rescale_factor": 1 / 255, "resample": 3,
-        "patch_size": rule.patch_size, "merge_size": rule.merge_size,
-        "temporal_patch_size": rule.temporal_patch_size,
-        "image_mean": list(rule.mean), "image_std": list(rule.std),
-        "size": {"shortest_edge": rule.min_pixels, "longest_edge": rule.max_pixels},
+        **builder.backbone.write_rule(builder.rule),
     }  # fmt: skip
 
 
-def read_pixels(path: Path) -> PixelRule:
-    """The rule in a `preprocessor_config.json`."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    size = record.get("size") or {}
-    return PixelRule(
-        record["patch_size"], record["merge_size"], record["temporal_patch_size"],
-        tuple(record["image_mean"]), tuple(record["image_std"]),
-        size.get("shortest_edge", record.get("min_pixels", 56 * 56)),
-        size.get("longest_edge", record.get("max_pixels", 448 * 448)),
-    )  # fmt: skip
+def read_pixels(folder: Path, config: Any) -> Any:
+    """The pixel rule in a folder's `preprocessor_config.json`, for the backbone of `config`."""
+    record = json.loads((folder / PIXELS).read_text(encoding="utf-8"))
+    return backbone_of(config.model_type).read_rule(record, config)
+
+
+def read_video(folder: Path) -> VideoRule:
+    """The video rule that was saved; the default where a folder has none."""
+    path = folder / VIDEO
+    return VideoRule(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else VideoRule()
 
 
 def load_folder(
@@ -230,8 +252,8 @@ def load_folder(
     head = build_head(settings.head, width, len(settings.dimensions), settings.head_options)
     head.load_state_dict(load_file(folder / HEAD))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    rule = read_pixels(folder / PIXELS)
-    reward = VlmReward(vlm, head, tokenizer, rule, settings, batch_size=batch_size)
+    rule, video = read_pixels(folder, vlm.config), read_video(folder)
+    reward = VlmReward(vlm, head, tokenizer, rule, settings, batch_size=batch_size, video=video)
     reward.requires_grad_(False)
     return reward.eval().to(device)
 

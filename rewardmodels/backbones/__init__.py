@@ -9,11 +9,14 @@ llava_onevision                   tiles by aspect ratio, pooled video frames
 from __future__ import annotations
 
 from rewardmodels.backbones.base import Backbone
+from rewardmodels.backbones.idefics import IDEFICS3, SMOLVLM
+from rewardmodels.backbones.internvl import INTERNVL
+from rewardmodels.backbones.llava import LLAVA_ONEVISION
 from rewardmodels.backbones.qwen import QWEN2, QWEN3, QWEN25
 
 __all__ = ["BACKBONES", "Backbone", "backbone_of"]
 
-BACKBONES: tuple[Backbone, ...] = (QWEN2, QWEN25, QWEN3)
+BACKBONES: tuple[Backbone, ...] = (QWEN2, QWEN25, QWEN3, IDEFICS3, SMOLVLM, INTERNVL, LLAVA_ONEVISION)
 
 
 def backbone_of(model_type: str) -> Backbone:

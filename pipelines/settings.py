@@ -107,12 +107,17 @@ class EvaluateGenerator(Section):
 
 
 class EvaluateReward(Section):
-    """A reward model against preference pairs (`mmalign.pref/1` JSONL), accuracy by prompt."""
+    """A reward model against preference pairs (`mmalign.pref/1` JSONL), accuracy by prompt.
+
+    `conformal`: the error allowed among the pairs it judges, with certainty 1 - `delta`; it abstains from the others.
+    """
 
     reward: Reward
     pairs: str
     dimension: str = "overall"
     output: str
+    conformal: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    delta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     batch_size: PositiveInt = 32
     fps: PositiveFloat | None = None
     max_frames: PositiveInt | None = 16

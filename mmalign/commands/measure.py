@@ -1,4 +1,4 @@
-"""Pictures made and judged: `generate` and `score`."""
+"""Pictures made and judged, and the judge itself: `generate`, `score` and `check-reward`."""
 
 from __future__ import annotations
 
@@ -80,4 +80,61 @@ def score(
     from pipelines import score as pipeline
 
     if pipeline.run(wanted).unscored:
+        raise typer.Exit(3)
+
+
+@app.command("check-reward", rich_help_panel=PANELS["measure"])
+def check_reward(
+    reward: Annotated[
+        str | None,
+        typer.Argument(
+            help="A name (`mmalign ls rewards`), a folder or module:function.", show_default=False
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    config: Config = None,
+    samples: Annotated[
+        str | None, typer.Option(help="A folder of media, or JSONL with {image, prompt}; several a prompt.")
+    ] = None,
+    world: Annotated[str | None, typer.Option(help="shapes, shapes-edits or shapes-videos.")] = None,
+    pairs: Annotated[str | None, typer.Option(help="Preference pairs, mmalign.pref/1 JSONL.")] = None,
+    gold: Annotated[str | None, typer.Option(help="A reward that knows better; a world has its own.")] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(help="Draws the samples from which the best of n is chosen, e.g. shapes-flow."),
+    ] = None,
+    ensemble: Annotated[
+        list[str] | None, typer.Option(help="A further reward of an ensemble with it. Repeatable.")
+    ] = None,
+    num_prompts: Annotated[int | None, typer.Option(help="Prompts of a world or a generator.")] = None,
+    output: Output = None,
+    device: Device = None,
+) -> None:
+    """How far a reward can be trusted: probes, spurious factors, stability, calibration, over-optimisation.
+
+    Writes one HTML report and trust.json; the exit code is 3 if the verdict is not to optimise this reward.
+
+    Example: [cyan]mmalign check-reward shapes-reward --world shapes --generator shapes-flow -o runs/trust[/]
+    """
+    from pipelines import settings
+
+    words = list(overrides or [])
+    if reward is not None and "=" in reward:
+        words, reward = [reward, *words], None  # `mmalign check-reward --config FILE key=value`
+    given = {
+        "reward": reward,
+        "samples": samples,
+        "world": world,
+        "pairs": pairs,
+        "gold.name": gold,
+        "generator.model": generator,
+        "rewards": ensemble,
+        "num_prompts": num_prompts,
+        "output": output,
+        "device": device,
+    }
+    wanted = settings.gather(settings.CheckReward, config, given, words, verb="check-reward")
+    from pipelines import check_reward as pipeline
+
+    if pipeline.run(wanted).verdict.grade == "bad":
         raise typer.Exit(3)

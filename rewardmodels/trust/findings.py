@@ -178,6 +178,21 @@ def of_calibration(found: Calibration) -> list[Finding]:
     return [agrees, Finding(topic, "calibration", grade, word, figure, rule)]
 
 
+def of_agreement(found: Interval) -> Finding:
+    """Whether the reward orders the samples of a prompt as gold does."""
+    rule = "by chance if the interval holds 0"
+    if not math.isfinite(found.mean):
+        return Finding(
+            "agreement", "with gold", "note", "not measured", "nothing to order within prompts", rule
+        )
+    figure = f"rho {found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f}) within prompts"
+    if found.high < 0:
+        return Finding("agreement", "with gold", "bad", "against gold", figure, rule)
+    if not found.low > 0:
+        return Finding("agreement", "with gold", "bad", "no better than chance", figure, rule)
+    return Finding("agreement", "with gold", "good", "agrees with gold", figure, rule)
+
+
 def of_curve(found: Curve, name: str = "best of n") -> Finding:
     """What choosing by the reward does to gold."""
     rule = "gold must rise with n and not fall from its top, by paired 95% intervals"

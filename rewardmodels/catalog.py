@@ -73,6 +73,50 @@ CATALOG: Mapping[str, Entry] = {
         "rewardmodels.probes:motion", "probe: mean absolute difference of neighbouring frames; a still video has 0",
         ("motion",), "[0, 1], 0 is still", ("video",), differentiable=True,
     ),
+    "remote": Entry(
+        "rewardmodels.remote:Remote", "asks a server that runs `mmalign serve`; option url, reward, token_env",
+        ("the server's",), "the server's", ("image", "edit", "video"), memory="elsewhere",
+    ),
+    "clip-score": Entry(
+        "rewardmodels.clip.similarity:clip_score", "CLIPScore of any CLIP model; option form: cosine, clipscore, logit",
+        ("alignment",), "[-1, 1], usually 0.1 to 0.4", ("image", "video"), "MIT", "1.7 GB",
+        weights="openai/clip-vit-large-patch14", size="1.7 GB", differentiable=True,
+    ),
+    "pickscore": Entry(
+        "rewardmodels.clip.similarity:pick_score", "PickScore: which picture people pick (Pick-a-Pic)",
+        ("alignment",), "about 17 to 24; compare within a prompt", ("image", "video"), "MIT", "3.9 GB",
+        weights="yuvalkirstain/PickScore_v1", size="3.9 GB", differentiable=True,
+    ),
+    "hpsv2": Entry(
+        "rewardmodels.clip.similarity:hps", "HPSv2.0: human preference; not comparable with 2.1",
+        ("alignment",), "about 0.2 to 0.35; compare within a prompt", ("image", "video"), memory="3.9 GB",
+        weights="xswu/HPSv2", size="2 GB", extra="clip", differentiable=True, arguments={"version": "2.0"},
+    ),
+    "hpsv2.1": Entry(
+        "rewardmodels.clip.similarity:hps", "HPSv2.1: human preference, trained on more data",
+        ("alignment",), "about 0.2 to 0.35; compare within a prompt", ("image", "video"), memory="3.9 GB",
+        weights="xswu/HPSv2", size="2 GB", extra="clip", differentiable=True, arguments={"version": "2.1"},
+    ),
+    "social-reward": Entry(
+        "rewardmodels.clip.similarity:social_reward", "Social Reward: CLIP finetuned on a community's likes",
+        ("alignment",), "[-1, 1]; compare within a prompt", ("image", "video"), "none stated", "1.7 GB",
+        weights="the file, as option path", extra="clip", differentiable=True,
+    ),
+    "laion-aesthetic": Entry(
+        "rewardmodels.clip.embedding_head:laion_aesthetic", "LAION aesthetic predictor on CLIP ViT-L/14",
+        ("aesthetics",), "about 1 to 10", ("image", "edit", "video"), memory="1.7 GB", size="1.7 GB",
+        weights="the file sac+logos+ava1-l14-linearMSE.pth, as option path", differentiable=True,
+    ),
+    "clip-head": Entry(
+        "rewardmodels.clip.embedding_head:clip_head", "your own head on the CLIP embedding of a picture (and prompt)",
+        ("score",), "the head's", ("image", "video"), "the head's", "1.7 GB",
+        weights="the head's file, as option path", differentiable=True,
+    ),
+    "image-reward": Entry(
+        "rewardmodels.clip.image_reward:image_reward", "ImageReward: human preference from BLIP, 35 tokens of prompt",
+        ("preference",), "about -2.5 to 2, 0 is average", ("image", "video"), memory="1.8 GB",
+        weights="THUDM/ImageReward", size="1.8 GB", differentiable=True,
+    ),
 }  # fmt: skip
 
 

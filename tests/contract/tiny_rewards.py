@@ -6,6 +6,7 @@ for `rewardmodels.load`. A reward that needs an optional package names its modul
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,18 @@ import pytest
 
 import rewardmodels
 from mmalign.types import RewardModel
+from tests.contract import tiny_clip
+from tests.unit.rewardmodels.serving import serving
 
-TINY: dict[str, Callable[[Path], dict[str, Any]]] = {}
+
+def _served(_: Path) -> dict[str, Any]:
+    """A server in this process, until the tests end; its reward judges pictures, edits and videos."""
+    running = serving({"sharpness": rewardmodels.load("sharpness")})
+    atexit.register(running.__exit__, None, None, None)
+    return {"url": running.__enter__()}
+
+
+TINY: dict[str, Callable[[Path], dict[str, Any]]] = {**tiny_clip.TINY, "remote": _served}
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "clip": ("open_clip",),

@@ -1,4 +1,4 @@
-"""The verb `data`: import published preference data, check it, and draw the built-in world's.
+"""The verb `data`: import published preference data, export, check, and draw the built-in world's.
 
 `shapes` writes a folder: `pairs.jsonl` (mmalign.pref/1, every two pictures of a prompt judged) with its pictures,
 `prompts.jsonl`, and `manifest.jsonl`, by which `mmalign score FOLDER` reads it.
@@ -7,16 +7,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from mmalign.data import importers
-from mmalign.data.check import Report, check
-from mmalign.data.formats import read_jsonl, write_jsonl
+from mmalign.comparison import Candidate, Comparison, MediaInput
+from mmalign.data import columns
+from mmalign.data.check import FAULTS, NOTES, Report, check
+from mmalign.data.formats import read, read_jsonl, write
+from mmalign.data.importing import reading
+from mmalign.data.uris import MediaStore
 from mmalign.shapes.annotators import Law
 from mmalign.shapes.pairs import write_pairs
 from pipelines.manifest import MANIFEST
@@ -25,18 +29,67 @@ from pipelines.tables import write_json
 SHOWN = 10
 
 
-def import_file(input: Path, *, format: str, output: Path, split: str) -> int:
-    """A published file as mmalign.pref/1 JSONL; how many comparisons it holds."""
+def import_file(
+    input: Path,
+    *,
+    format: str,
+    output: Path,
+    split: str,
+    media: Path | None = None,
+    extract: bool = False,
+    report: Path | None = None,
+) -> reading.Outcome:
+    """A published file as mmalign.pref/1, .jsonl or .parquet; what became of its rows is told and given back."""
     if output.resolve() == input.resolve():
         raise ValueError(f"--output {output} would overwrite the file that is imported")
-    num = write_jsonl(output, importers.read(input, format=format, root=output.parent, split=split))
-    print(f"{num} comparisons in {output}; mmalign data check {output} looks them over")
+    outcome = reading.Outcome()
+    root = output.parent
+    found = reading.read(input, format=format, root=root, split=split, media=media, outcome=outcome)
+    if extract:
+        store = MediaStore(root, cache=root / "media")
+        found = (_extracted(comparison, store) for comparison in found)
+    write(output, found)
+    if report is not None:
+        write_json(asdict(outcome) | {"unknown_columns": sorted(outcome.unknown_columns)}, report)
+    _tell_import(outcome, output)
+    if outcome.num_comparisons == 0:
+        output.unlink()
+        why = outcome.bad[0] if outcome.bad else "; ".join(outcome.left_out) or "it has no rows"
+        raise ValueError(f"{input} gave no comparison as {outcome.format}: {why}")
+    return outcome
+
+
+def export_file(input: Path, *, output: Path, embed: bool, root: Path | None = None) -> int:
+    """Comparisons as .jsonl, .parquet, or a folder of Hugging Face `datasets`; how many there are."""
+    if output.resolve() == input.resolve():
+        raise ValueError(f"--output {output} would overwrite the file that is exported")
+    store = MediaStore(root or input.parent) if embed else None
+    if output.suffix == ".parquet":
+        num = columns.write_parquet(output, read(input), embed=store)
+    elif output.suffix == ".jsonl":
+        if embed:
+            raise ValueError("media can be embedded in .parquet and in datasets folders, not in .jsonl")
+        num = write(output, read(input))
+    elif output.suffix == "":
+        num = columns.write_dataset(output, read(input), embed=store)
+    else:
+        raise ValueError(
+            f"--output {output}: give .jsonl, .parquet, or a folder name for a `datasets` folder"
+        )
+    print(f"{num} comparisons in {output}")
     return num
 
 
-def check_file(input: Path, *, output: Path | None = None) -> Report:
+def check_files(
+    inputs: Sequence[Path],
+    *,
+    output: Path | None = None,
+    with_media: bool = True,
+    root: Path | None = None,
+    allow_http: bool = False,
+) -> Report:
     """The findings, told and, where asked for, written."""
-    report = check(input)
+    report = check(inputs, with_media=with_media, root=root, allow_http=allow_http)
     if output is not None:
         write_json(report.as_dict(), output)
     _tell(report)
@@ -76,24 +129,83 @@ def draw_shapes(
     return pairs
 
 
+def _extracted(comparison: Comparison, store: MediaStore) -> Comparison:
+    """The comparison with embedded and archived media as files of their own."""
+
+    def out(uri: str) -> str:
+        plain = "://" not in uri or uri.startswith(("http://", "https://"))
+        return uri if plain else store.path(uri).relative_to(store.root).as_posix()
+
+    def item(one: MediaInput) -> MediaInput:
+        return replace(one, uri=out(one.uri))
+
+    def candidate(one: Candidate) -> Candidate:
+        if one.uri is None:
+            return one
+        return replace(one, uri=out(one.uri) if isinstance(one.uri, str) else tuple(map(out, one.uri)))
+
+    return replace(
+        comparison,
+        inputs=tuple(map(item, comparison.inputs)),
+        candidates=tuple(map(candidate, comparison.candidates)),
+    )
+
+
 def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
+def _tell_import(outcome: reading.Outcome, output: Path) -> None:
+    console = Console()
+    for line in outcome.bad[:SHOWN]:
+        console.print(f"bad row: {line}", style="yellow", markup=False)
+    if outcome.num_bad > SHOWN:
+        console.print(f"bad rows: and {outcome.num_bad - SHOWN} more", style="yellow")
+    if outcome.unknown_columns:
+        names = ", ".join(sorted(outcome.unknown_columns))
+        console.print(f"columns that {outcome.format} does not know, left: {names}", markup=False)
+    parts = [f"{num} left out ({reason})" for reason, num in outcome.left_out.items()]
+    parts += [f"{outcome.num_repeated} repeated"] if outcome.num_repeated else []
+    parts += [f"{outcome.num_bad} bad"] if outcome.num_bad else []
+    rest = f"; {', '.join(parts)}" if parts else ""
+    console.print(
+        f"{outcome.num_comparisons} comparisons from {outcome.num_rows} rows of {outcome.format}{rest}: {output}. "
+        f"mmalign data check {output} looks them over",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
 def _tell(report: Report) -> None:
     console = Console()
-    table = Table("dimension", "pairs", "ties", "tie rate", "first wins")
-    for dim, found in report.dimensions.items():
-        cells = ["–" if found[k] is None else f"{found[k]:.2f}" for k in ("tie_rate", "first_wins")]
-        table.add_row(dim, str(found["pairs"]), str(found["ties"]), *cells)
-    console.print(table)
-    kinds = ("bad_lines", "missing_media", "damaged_media", "duplicate_ids", "duplicate_comparisons",
-             "leaking_prompts", "leaking_media", "identical_candidates")  # fmt: skip
-    for kind in kinds:
+    for table in _tables(report):
+        console.print(table)
+    for kind in (*FAULTS, *NOTES):
         lines: list[str] = getattr(report, kind)
         for line in lines[:SHOWN]:
             console.print(f"{kind.replace('_', ' ')}: {line}", style="yellow", markup=False)
-        if len(lines) > SHOWN:
-            console.print(f"{kind.replace('_', ' ')}: and {len(lines) - SHOWN} more", style="yellow")
+        more = report.counts.get(kind, 0) - SHOWN
+        if more > 0:
+            console.print(f"{kind.replace('_', ' ')}: and {more} more", style="yellow")
+    for line in report.warnings:
+        console.print(f"note: {line}", style="cyan", markup=False)
+    splits = ", ".join(f"{name} {num}" for name, num in report.splits.items())
     faults = "no faults" if report.faults == 0 else f"{report.faults} faults"
-    console.print(f"{report.num_comparisons} comparisons, {report.num_media} media files: {faults}")
+    console.print(
+        f"{report.num_comparisons} comparisons ({splits}), {report.num_media} media: {faults}", markup=False
+    )
+
+
+def _tables(report: Report) -> Iterator[Table]:
+    balance = Table("dimension", "pairs", "ties", "tie rate", "first wins", "agreement", "alpha")
+    for dim, found in report.dimensions.items():
+        said = report.agreement.get(dim, {})
+        cells = [found["tie_rate"], found["first_wins"], said.get("raw"), said.get("alpha")]
+        shown = ["–" if value is None else f"{value:.2f}" for value in cells]
+        balance.add_row(dim, str(found["pairs"]), str(found["ties"]), *shown)
+    yield balance
+    if report.models:
+        models = Table("model", "win rate", "judgements")
+        ranked = sorted(report.models.items(), key=lambda pair: -pair[1]["win_rate"])
+        for name, won in ranked[:SHOWN]:
+            models.add_row(name, f"{won['win_rate']:.2f}", str(won["n"]))
+        yield models

@@ -1,4 +1,4 @@
-"""The verbs under `mmalign data`: preference data made, imported, checked."""
+"""The verbs under `mmalign data`: preference data made, imported, exported, checked."""
 
 from __future__ import annotations
 
@@ -7,43 +7,104 @@ from typing import Annotated
 
 import typer
 
+from mmalign.data.importing import FORMATS
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Preference data: make, import, check.")
+_LISTED = "\n\n".join(
+    f"[cyan]{one.name}[/]  {one.about}" + ("" if one.verified else " (layout not verified)")
+    for one in FORMATS.values()
+)
 
 
-@app.command("import")
+@app.command("import", epilog=f"Formats:\n\n{_LISTED}")
 def data_import(
-    input: Annotated[
-        Path, typer.Argument(help="The published file, e.g. VideoAlign's CSV.", show_default=False)
+    format_or_path: Annotated[
+        str,
+        typer.Argument(
+            metavar="[FORMAT] PATH",
+            help="A format of the list below (or auto: told by the columns), and the published file or folder.",
+            show_default=False,
+        ),
     ],
-    format: Annotated[str, typer.Option(help="videoalign, or auto to tell by its columns.")] = "auto",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The JSONL file that is written.")] = Path(
-        "pairs.jsonl"
-    ),
+    path: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    format: Annotated[str, typer.Option(help="The same as naming it before the path.")] = "auto",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The .jsonl or .parquet file that is written.")
+    ] = Path("pairs.jsonl"),
     split: Annotated[str, typer.Option(help="The split these comparisons belong to.")] = "train",
+    media_root: Annotated[
+        Path | None, typer.Option(help="Where the published media paths start; the file's folder without.")
+    ] = None,
+    extract: Annotated[
+        bool, typer.Option("--extract", help="Write pictures that lie inside tables as files of their own.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="What became of the rows, as JSON.")] = None,
 ) -> None:
-    """A published format into mmalign's own (mmalign.pref/1 JSONL).
+    """A published format into mmalign's own (mmalign.pref/1, .jsonl or .parquet).
 
-    Example: [cyan]mmalign data import example.csv -o runs/videoalign.jsonl[/]
+    A bad row is told with its file and line and harms no other; then the exit code is 3.
+
+    Example: [cyan]mmalign data import videoalign example.csv -o runs/videoalign.jsonl[/]
     """
     from pipelines import data as pipeline
 
-    pipeline.import_file(input, format=format, output=output, split=split)
+    name, place = (format_or_path, path) if path is not None else (format, Path(format_or_path))
+    if pipeline.import_file(
+        place, format=name, output=output, split=split, media=media_root, extract=extract, report=report
+    ).num_bad:
+        raise typer.Exit(3)
+
+
+@app.command("export")
+def data_export(
+    input: Annotated[
+        Path, typer.Argument(help="Comparisons, mmalign.pref/1 .jsonl or .parquet.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help=".parquet, .jsonl, or a folder for Hugging Face `datasets`."),
+    ],
+    embed: Annotated[bool, typer.Option("--embed", help="Put the media into the table.")] = False,
+    media_root: Annotated[
+        Path | None, typer.Option(help="Where media paths start; the file's folder without.")
+    ] = None,
+) -> None:
+    """mmalign's own comparisons as parquet, JSONL or a `datasets` folder; reading them back gives the same.
+
+    Example: [cyan]mmalign data export runs/videoalign.jsonl -o runs/videoalign.parquet[/]
+    """
+    from pipelines import data as pipeline
+
+    pipeline.export_file(input, output=output, embed=embed, root=media_root)
 
 
 @app.command("check")
 def data_check(
-    input: Annotated[Path, typer.Argument(help="Comparisons, mmalign.pref/1 JSONL.", show_default=False)],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="Comparisons, mmalign.pref/1 .jsonl or .parquet.", show_default=False
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The JSON report; printed anyway.")
     ] = None,
+    media: Annotated[bool, typer.Option(help="Read every medium, too.")] = True,
+    media_root: Annotated[
+        Path | None, typer.Option(help="Where media paths start; each file's folder without.")
+    ] = None,
+    allow_http: Annotated[bool, typer.Option("--allow-http", help="Download what is named by URL.")] = False,
 ) -> None:
-    """Missing and damaged media, bad lines, duplicates, leaks between splits, balance, ties. Exit code 3 on faults.
+    """Missing and damaged media, bad lines, duplicates, contradictions, leaks between splits; balance of labels and
+    positions, ties, win rates, agreement of annotators. Several files are checked together. Exit code 3 on faults.
 
-    Example: [cyan]mmalign data check runs/videoalign.jsonl[/]
+    Example: [cyan]mmalign data check runs/train.jsonl runs/test.jsonl[/]
     """
     from pipelines import data as pipeline
 
-    if pipeline.check_file(input, output=output).faults:
+    if pipeline.check_files(
+        inputs, output=output, with_media=media, root=media_root, allow_http=allow_http
+    ).faults:
         raise typer.Exit(3)
 
 

@@ -1,13 +1,17 @@
 """Validation of comparisons: what is broken, what leaks, what is out of balance. One pass, records are not kept.
 
-*Faults* must be mended: bad lines, missing and damaged media, ids used twice, comparisons that occur twice, prompts or
-media that stand in two splits. The rest is for judgement: ties, position and label balance, win rates by model, and how
-repeated judgements of the same pair agree (raw, and Krippendorff's alpha for nominal labels).
+*Faults* must be mended: bad lines, missing and damaged media, ids used twice, comparisons that occur twice or
+contradict themselves, prompts or media that stand in two splits. The rest is for judgement: ties, balance of labels and
+positions, win rates by model, pairs that different comparisons decide in opposite ways, and how annotators agree (raw,
+and Krippendorff's alpha, from votes, from annotators by name, and from repeated judgements of a pair).
+
+Media are the same when their bytes are (sha256); prompts when they differ in case and spaces only.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,13 +20,23 @@ from typing import Any
 
 from mmalign import media
 from mmalign.comparison import Comparison
-from mmalign.data.comparisons import group_of, resolve, verdicts
-from mmalign.data.formats import read_jsonl
+from mmalign.data.formats import read
+from mmalign.data.labels import PairLabel, views
+from mmalign.data.ledger import Ledger, mark
+from mmalign.data.records import group_of
+from mmalign.data.uris import MediaStore, is_plain
+from mmalign.stats.reliability import agreement
+
+MAX_EXAMPLES = 1000
+"""Findings of one kind that are named; all are counted."""
+FAULTS = ("bad_lines", "missing_media", "damaged_media", "duplicate_ids", "duplicate_comparisons",
+          "self_contradictions", "leaking_prompts", "leaking_media")  # fmt: skip
+NOTES = ("identical_candidates", "contradicting_labels")
 
 
 @dataclass
 class Report:
-    """What was found."""
+    """What was found. Lists hold at most `MAX_EXAMPLES`; `counts` says how many there were."""
 
     num_comparisons: int = 0
     num_media: int = 0
@@ -31,180 +45,245 @@ class Report:
     damaged_media: list[str] = field(default_factory=list)
     duplicate_ids: list[str] = field(default_factory=list)
     duplicate_comparisons: list[str] = field(default_factory=list)
+    self_contradictions: list[str] = field(default_factory=list)
     leaking_prompts: list[str] = field(default_factory=list)
     leaking_media: list[str] = field(default_factory=list)
     identical_candidates: list[str] = field(default_factory=list)
+    contradicting_labels: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
     dimensions: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
     models: dict[str, dict[str, float | int]] = field(default_factory=dict)
-    repeated_judgements: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
+    agreement: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rating_agreement: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def faults(self) -> int:
         """How many things must be mended."""
-        lists = (
-            *(self.bad_lines, self.missing_media, self.damaged_media, self.duplicate_ids),
-            *(self.duplicate_comparisons, self.leaking_prompts, self.leaking_media),
-        )
-        return sum(len(found) for found in lists)
+        return sum(self.counts.get(kind, 0) for kind in FAULTS)
+
+    def find(self, kind: str, what: str) -> None:
+        """One finding more."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        found: list[str] = getattr(self, kind)
+        if len(found) < MAX_EXAMPLES:
+            found.append(what)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"faults": self.faults, **asdict(self)}
 
 
-def check(path: Path, *, decode: bool = True) -> Report:
-    """Check a file of comparisons; media paths are relative to its folder."""
+def check(
+    paths: Path | Sequence[Path],
+    *,
+    with_media: bool = True,
+    decode: bool = True,
+    root: Path | None = None,
+    allow_http: bool = False,
+) -> Report:
+    """Check files of comparisons together; media paths are relative to each file's folder, or to `root`."""
+    files = [paths] if isinstance(paths, Path) else list(paths)
     report, tally = Report(), _Tally()
-    for comparison in read_jsonl(path, on_error=lambda _, reason: report.bad_lines.append(reason)):
-        report.num_comparisons += 1
-        tally.add(comparison, report)
-        _check_media(comparison, path.parent, report, tally, decode)
+    with tempfile.TemporaryDirectory(prefix="mmalign-check-") as cache:
+        for file in files:
+            store = MediaStore(root or file.parent, Path(cache), allow_http)
+            for one in read(file, on_error=lambda _, reason: report.find("bad_lines", reason)):
+                report.num_comparisons += 1
+                tally.add(one, report)
+                if with_media:
+                    _check_media(one, store, report, tally, decode)
     tally.finish(report)
     if report.num_comparisons == 0 and not report.bad_lines:
-        raise ValueError(f"{path} holds no comparison")
+        raise ValueError(f"{', '.join(map(str, files))} holds no comparison")
     return report
 
 
 class _Tally:
-    """Counts that need all comparisons: a few numbers and hashes each."""
+    """Counts that need all comparisons; what grows with them is in the ledger, on disk."""
 
     def __init__(self) -> None:
-        self.ids: Counter[str] = Counter()
-        self.contents: dict[str, str] = {}
-        self.group_splits: dict[str, set[str]] = defaultdict(set)
-        self.group_prompts: dict[str, str] = {}
-        self.media_splits: dict[str, set[str]] = defaultdict(set)
-        self.media_names: dict[str, str] = {}
-        self.checked: dict[Path, str | None] = {}
+        self.ledger = Ledger()
         self.splits: Counter[str] = Counter()
         self.outcomes: dict[str, Counter[str]] = defaultdict(Counter)
         self.models: dict[str, Counter[str]] = defaultdict(Counter)
-        self.judgements: dict[str, dict[tuple[str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
 
     def add(self, comparison: Comparison, report: Report) -> None:
         """One comparison's words and labels."""
-        self.ids[comparison.id] += 1
         self.splits[comparison.split] += 1
-        group = comparison.group or group_of(comparison.prompt, comparison.inputs)
-        self.group_splits[group].add(comparison.split)
-        self.group_prompts[group] = comparison.prompt
+        self.ledger.add("ids", comparison.id)
         uris = [str(candidate.uri or candidate.text) for candidate in comparison.candidates]
-        content = repr(
-            (
-                comparison.prompt,
-                uris,
-                [(n.dim, n.kind, sorted(n.data.items(), key=str)) for n in comparison.annotations],
-            )
-        )
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        if digest in self.contents:
-            report.duplicate_comparisons.append(f"{comparison.id} repeats {self.contents[digest]}")
-        self.contents.setdefault(digest, comparison.id)
-        for note in comparison.annotations:
-            for i, j, verdict in verdicts(note):
-                outcome = "tie" if verdict.p == 0.5 else "first" if verdict.p > 0.5 else "second"
-                self.outcomes[note.dim][outcome] += 1
-                for place, won in ((i, verdict.p), (j, 1.0 - verdict.p)):
-                    name = comparison.candidates[place].model
-                    if name:
-                        self.models[name]["n"] += 1
-                        self.models[name]["halves"] += round(2 * won)
-                low, high = sorted((uris[i], uris[j]))
-                said = outcome if outcome == "tie" else uris[i] if outcome == "first" else uris[j]
-                self.judgements[note.dim][low, high].append(said)
+        said = [(n.dim, n.kind, sorted(n.data.items(), key=str)) for n in comparison.annotations]
+        self.ledger.add("contents", mark(comparison.prompt, uris, said), comparison.id)
+        self._add_prompt(comparison)
+        found = views(comparison.annotations)
+        self._add_pairs(comparison, found.pairs, uris, report)
+        for one in found.ratings:
+            where = mark(comparison.prompt, uris[one.candidate])
+            self.ledger.add("rated", one.dim, where, one.raw)
+
+    def _add_prompt(self, comparison: Comparison) -> None:
+        same = group_of(" ".join(comparison.prompt.casefold().split()), comparison.inputs)
+        own = comparison.group or group_of(comparison.prompt, comparison.inputs)
+        shown = comparison.prompt or own
+        if comparison.prompt.strip() or comparison.inputs:
+            self.ledger.add("prompts", mark("prompt", same), comparison.split, shown)
+        if own != group_of(comparison.prompt, comparison.inputs):
+            self.ledger.add("prompts", mark("group", own), comparison.split, f"{shown} (group {own})")
+
+    def _add_pairs(
+        self, comparison: Comparison, labels: Sequence[PairLabel], uris: Sequence[str], report: Report
+    ) -> None:
+        by_name = {(one.dim, *sorted((one.i, one.j))) for one in labels if one.annotator is not None}
+        decided: dict[tuple[Any, ...], set[int]] = defaultdict(set)
+        for one in labels:
+            summary = one.annotator is None
+            if summary:
+                self._count(comparison, one)
+            if one.p is None:
+                continue
+            low, high = sorted((one.i, one.j), key=lambda k: uris[k])
+            turned = (one.i, one.j) != (low, high)
+            outcome = 2 if one.p == 0.5 else int((one.p > 0.5) == turned)
+            if outcome < 2:
+                decided[one.dim, low, high, one.annotator].add(outcome)
+            pair = mark(comparison.prompt, uris[low], uris[high])
+            # a summary is no vote of its own where the annotators themselves are there (2: asked for order only)
+            named = summary and (one.dim, *sorted((one.i, one.j))) in by_name
+            votes = _votes(one, outcome, turned)
+            for vote, n in votes:
+                self.ledger.add("said", one.dim, pair, vote, n, 2 if named else int(summary), comparison.id)
+        for (dim, *_), outcomes in decided.items():
+            if len(outcomes) > 1:
+                report.find("self_contradictions", f"{comparison.id}: '{dim}' says both i and j of one pair")
+
+    def _count(self, comparison: Comparison, one: PairLabel) -> None:
+        counts = self.outcomes[one.dim]
+        if one.p is None:
+            counts["invalid"] += 1
+            return
+        counts["tie" if one.p == 0.5 else "first" if (one.p > 0.5) == (one.i < one.j) else "second"] += 1
+        counts[f"tie_{one.tie_kind}"] += one.tie_kind is not None
+        for place, won in ((one.i, one.p), (one.j, 1.0 - one.p)):
+            name = comparison.candidates[place].model
+            if name:
+                self.models[name]["n"] += 1
+                self.models[name]["halves"] += round(2 * won)
 
     def finish(self, report: Report) -> None:
         """What only all comparisons together show."""
         report.splits = dict(self.splits)
-        report.duplicate_ids = [f"{name} ({num} times)" for name, num in self.ids.items() if num > 1]
-        report.leaking_prompts = [
-            f"{self.group_prompts[group]} ({', '.join(sorted(splits))})"
-            for group, splits in self.group_splits.items()
-            if len(splits) > 1
-        ]
-        report.leaking_media = [
-            f"{self.media_names[digest]} ({', '.join(sorted(splits))})"
-            for digest, splits in self.media_splits.items()
-            if len(splits) > 1
-        ]
+        for name, num in self.ledger.repeated_ids():
+            report.find("duplicate_ids", f"{name} ({num} times)")
+        for name, first in self.ledger.repeated_contents():
+            report.find("duplicate_comparisons", f"{name} repeats {first}")
+        for kind, table in (("leaking_prompts", "prompts"), ("leaking_media", "media")):
+            for shown, splits in self.ledger.leaks(table):
+                report.find(kind, f"{shown} ({splits})")
+        for dim, ids in self.ledger.contradictions():
+            report.find("contradicting_labels", f"'{dim}' of one pair: {', '.join(ids.split(',')[:4])}")
         for dim, counts in self.outcomes.items():
-            total, decided = counts.total(), counts["first"] + counts["second"]
-            report.dimensions[dim] = {
-                "pairs": total,
-                "ties": counts["tie"],
-                "tie_rate": counts["tie"] / total,
-                "first_wins": counts["first"] / decided if decided else None,
-            }
+            report.dimensions[dim] = _balance(counts)
         for name, counts in sorted(self.models.items()):
             report.models[name] = {"win_rate": counts["halves"] / 2 / counts["n"], "n": counts["n"]}
-        for dim, said in self.judgements.items():
-            several = [labels for labels in said.values() if len(labels) > 1]
-            if several:
-                report.repeated_judgements[dim] = agreement(several)
+        for dim in self.ledger.dimensions("said"):
+            found = agreement(self.ledger.units(dim))
+            if found.units:
+                report.agreement[dim] = found.as_dict()
+        for dim in self.ledger.dimensions("rated"):
+            found = agreement(self.ledger.ratings(dim), level="ordinal")
+            if found.units:
+                report.rating_agreement[dim] = found.as_dict()
+        report.warnings += _warnings(report)
 
 
-def agreement(judgements: Sequence[Sequence[str]]) -> dict[str, float | int | None]:
-    """Raw agreement of two judgements of a pair, and Krippendorff's alpha (nominal).
-
-    >>> agreement([["a", "a"], ["a", "b"], ["b", "b"]])
-    {'pairs': 3, 'raw': 0.6666666666666666, 'alpha': 0.4444444444444444}
-    """
-    weights: dict[tuple[str, str], float] = defaultdict(float)
-    raw = []
-    for labels in judgements:
-        counts, num = Counter(labels), len(labels)
-        same = sum(n * (n - 1) for n in counts.values())
-        raw.append(same / (num * (num - 1)))
-        for one in counts:
-            for other in counts:
-                both = counts[one] * (counts[other] - (one == other))
-                weights[one, other] += both / (num - 1)
-    totals: dict[str, float] = defaultdict(float)
-    for (one, _), weight in weights.items():
-        totals[one] += weight
-    n = sum(totals.values())
-    observed = sum(weight for (one, other), weight in weights.items() if one != other) / n
-    expected = sum(a * b for x, a in totals.items() for y, b in totals.items() if x != y) / (n * (n - 1))
-    alpha = 1.0 - observed / expected if expected > 0 else None
-    return {"pairs": len(raw), "raw": sum(raw) / len(raw), "alpha": alpha}
+def _votes(one: PairLabel, outcome: int, turned: bool) -> list[tuple[int, float]]:
+    if one.counts is None:
+        return [(outcome, 1.0)]
+    first, second, tie = one.counts
+    ordered = (second, first, tie) if turned else (first, second, tie)
+    return [(k, n) for k, n in enumerate(ordered) if n > 0]
 
 
-def _check_media(comparison: Comparison, root: Path, report: Report, tally: _Tally, decode: bool) -> None:
-    uris = [item.uri for item in comparison.inputs]
-    uris += [u for c in comparison.candidates for u in ([c.uri] if isinstance(c.uri, str) else c.uri or ())]
-    digests = []
-    for uri in uris:
-        try:
-            file = resolve(uri, root)
-        except ValueError as problem:
-            report.missing_media.append(f"{comparison.id}: {problem}")
-            continue
-        if file not in tally.checked:
-            report.num_media += 1
-            tally.checked[file] = _examine(file, report, decode)
-        digest = tally.checked[file]
-        if digest is not None:
-            digests.append(digest)
-            tally.media_splits[digest].add(comparison.split)
-            tally.media_names.setdefault(digest, uri)
-    own = digests[len(comparison.inputs) :]
-    if len(own) == len(comparison.candidates) > len(set(own)):
-        report.identical_candidates.append(comparison.id)
+def _balance(counts: Counter[str]) -> dict[str, float | int | None]:
+    """How pairs of a dimension are decided; `first` and `second` by position in the file."""
+    decided = counts["first"] + counts["second"]
+    total = decided + counts["tie"]
+    made: dict[str, float | int | None] = {
+        "pairs": total,
+        "first": counts["first"],
+        "second": counts["second"],
+        "ties": counts["tie"],
+        "tie_rate": counts["tie"] / total if total else None,
+        "first_wins": counts["first"] / decided if decided else None,
+    }
+    return made | {key: n for key, n in counts.items() if n and (key == "invalid" or key.startswith("tie_"))}
 
 
-def _examine(file: Path, report: Report, decode: bool) -> str | None:
-    """The hash of a file that can be read; otherwise it is reported."""
-    if not file.is_file():
-        report.missing_media.append(str(file))
+def _warnings(report: Report) -> list[str]:
+    made = []
+    for dim, found in report.dimensions.items():
+        share, num = found["first_wins"], int(found["first"] or 0) + int(found["second"] or 0)
+        if share is not None and num >= 20 and abs(share - 0.5) > 4.0 * math.sqrt(0.25 / num):
+            made.append(
+                f"'{dim}': the first candidate wins {share:.0%} of {num} decided pairs, so position tells the label: "
+                "shuffle candidates when reading (mmalign trains with them shuffled)"
+            )
+        if found["tie_rate"] is not None and found["tie_rate"] > 0.5:
+            made.append(f"'{dim}': {found['tie_rate']:.0%} of the pairs are ties")
+    for dim, said in report.agreement.items():
+        if said["alpha"] is not None and said["units"] >= 20 and said["alpha"] < 0.2:
+            made.append(
+                f"'{dim}': annotators hardly agree (alpha {said['alpha']:.2f} over {said['units']} pairs)"
+            )
+    return made
+
+
+def _check_media(
+    comparison: Comparison, store: MediaStore, report: Report, tally: _Tally, decode: bool
+) -> None:
+    own: list[str | None] = []
+    for item in comparison.inputs:
+        _look(item.uri, item.meta.get("sha256"), comparison, store, report, tally, decode)
+    for candidate in comparison.candidates:
+        uris = (candidate.uri,) if isinstance(candidate.uri, str) else candidate.uri or ()
+        digests = [_look(u, candidate.sha256, comparison, store, report, tally, decode) for u in uris]
+        own.append("+".join(d or "?" for d in digests) if digests and all(digests) else None)
+    if None not in own and len(own) > len(set(own)):
+        report.find("identical_candidates", comparison.id)
+
+
+def _look(
+    uri: str, expected: str | None, comparison: Comparison, store: MediaStore, report: Report, tally: _Tally,
+    decode: bool,
+) -> str | None:  # fmt: skip
+    """The digest of a medium that can be read; everything else is reported, once."""
+    name = f"{store.root}\x1f{uri}"
+    seen, digest = tally.ledger.examined(name)
+    if not seen:
+        report.num_media += 1
+        digest = _examine(uri, comparison, store, report, decode)
+        tally.ledger.note_examined(name, digest)
+    if digest is not None:
+        tally.ledger.add("media", mark(digest), comparison.split, uri)
+        if expected is not None and expected != digest:
+            report.find("damaged_media", f"{comparison.id}: {uri} has not the sha256 that its record names")
+    return digest
+
+
+def _examine(uri: str, comparison: Comparison, store: MediaStore, report: Report, decode: bool) -> str | None:
+    try:
+        digest = store.digest(uri)
+    except ValueError as problem:
+        report.find("missing_media", f"{comparison.id}: {' '.join(str(problem).split())}")
         return None
     if decode:
+        file = store.path(uri)
         try:
             media.read(file, max_frames=4)
         except ValueError as problem:
-            report.damaged_media.append(" ".join(str(problem).split()))
-    digest = hashlib.sha256()
-    with file.open("rb") as data:
-        while block := data.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            report.find("damaged_media", f"{comparison.id}: {' '.join(str(problem).split())}")
+        if not is_plain(uri):
+            file.unlink()
+    return digest

@@ -160,9 +160,7 @@ def _from_row(row: Mapping[str, Any], path: Path, position: int) -> dict[str, An
         return f"table://{path.name}::{position}/media/{uri.removeprefix('bytes:')}"
 
     record = {key: row.get(key) for key in (*_PLAIN, "prompt_parts", "weight")}
-    record["inputs"] = [
-        {**_joined(item), "uri": place(item["uri"])} for item in row.get("inputs") or ()
-    ]
+    record["inputs"] = [{**_joined(item), "uri": place(item["uri"])} for item in row.get("inputs") or ()]
     record["candidates"] = [_candidate_record(one, place) for one in row["candidates"]]
     record["annotations"] = [_joined(note) for note in row["annotations"]]
     record["annotator"] = _joined(row.get("annotator") or {})

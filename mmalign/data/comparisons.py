@@ -2,7 +2,8 @@
 
 A comparison holds N candidates for one prompt with annotations of several kinds and dimensions; `pairs` derives
 the preference pairs of all of them by one rule (`labels.views`): p is the probability that the first is better, ties
-count half, several judgements of a pair count alike.
+count half, several judgements of a pair count alike, and a summary (a judgement that names no annotator) stands
+for the annotators it sums up.
 
 The record itself is in `records`, the places of media in `uris`; both need no torch.
 """
@@ -14,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmalign.data.labels import LABELS, Verdict, pair_verdict, verdicts, views
+from mmalign.data.labels import LABELS, Verdict, pair_verdict, summarised, verdicts, views
 from mmalign.data.records import SCHEMA, from_record, group_of, to_record
 from mmalign.data.uris import MediaStore, resolve
 from mmalign.seeds import seed_of
@@ -47,7 +48,7 @@ def pairs(
     """
     shares: dict[tuple[int, int], dict[str, list[float]]] = {}
     ties: dict[tuple[int, int], dict[str, bool]] = {}
-    for one in views(comparison.annotations, dimensions=dimensions).pairs:
+    for one in summarised(views(comparison.annotations, dimensions=dimensions).pairs):
         if one.p is None:
             continue
         key = (min(one.i, one.j), max(one.i, one.j))
@@ -127,6 +128,4 @@ def _follow(note: Annotation, order: Sequence[int], place: dict[int, int]) -> An
 def _sample(comparison: Comparison, candidate: Candidate, store: MediaStore, source: Path | None) -> Sample:
     if candidate.uri is None or not isinstance(candidate.uri, str):
         raise ValueError(f"comparison {comparison.id}: candidate {candidate.id} has no single media uri")
-    return Sample(
-        comparison.prompt, store.path(candidate.uri), source, id=f"{comparison.id}/{candidate.id}"
-    )
+    return Sample(comparison.prompt, store.path(candidate.uri), source, id=f"{comparison.id}/{candidate.id}")

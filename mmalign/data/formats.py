@@ -47,7 +47,9 @@ def write(path: str | Path, comparisons: Iterable[Comparison]) -> int:
     """Write comparisons as .jsonl or .parquet; the file appears whole or not at all. Returns how many."""
     file = Path(path)
     if file.suffix not in SUFFIXES:
-        raise ValueError(f"{file}: comparisons are written as {' or '.join(SUFFIXES)}; choose one by its suffix")
+        raise ValueError(
+            f"{file}: comparisons are written as {' or '.join(SUFFIXES)}; choose one by its suffix"
+        )
     if file.suffix == ".parquet":
         from mmalign.data.columns import write_parquet
 

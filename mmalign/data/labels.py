@@ -107,6 +107,13 @@ def views(annotations: Iterable[Annotation], *, dimensions: Sequence[str] = ()) 
     return made
 
 
+def summarised(labels: Iterable[PairLabel]) -> list[PairLabel]:
+    """The labels without those of single annotators for pairs and dimensions that a summary decides too."""
+    found = list(labels)
+    summed = {(one.dim, *sorted((one.i, one.j))) for one in found if one.annotator is None and one.valid}
+    return [one for one in found if one.annotator is None or (one.dim, *sorted((one.i, one.j))) not in summed]
+
+
 def verdicts(note: Annotation) -> Iterator[tuple[int, int, Verdict]]:
     """The pairs (i, j) an annotation decides; checklists, critiques and invalid labels decide none."""
     for one in _pairs(note):

@@ -38,7 +38,9 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
                     yield _with_places(row, raw, position)
                     position += 1
     except pa.ArrowInvalid as problem:
-        raise ValueError(f"{file} is no parquet file that can be read ({problem}); fetch it again") from problem
+        raise ValueError(
+            f"{file} is no parquet file that can be read ({problem}); fetch it again"
+        ) from problem
 
 
 def columns_of(file: Path) -> list[str]:
@@ -51,7 +53,9 @@ def columns_of(file: Path) -> list[str]:
     try:
         return list(pq.read_schema(file).names)
     except pa.ArrowInvalid as problem:
-        raise ValueError(f"{file} is no parquet file that can be read ({problem}); fetch it again") from problem
+        raise ValueError(
+            f"{file} is no parquet file that can be read ({problem}); fetch it again"
+        ) from problem
 
 
 def value(file: Path, row: int, column: str) -> bytes:
@@ -114,7 +118,9 @@ class _Cursor:
 
         self.table = pq.ParquetFile(file, memory_map=True)
         if column not in self.table.schema_arrow.names:
-            raise ValueError(f"{file} has no column {column!r}: it has {', '.join(self.table.schema_arrow.names)}")
+            raise ValueError(
+                f"{file} has no column {column!r}: it has {', '.join(self.table.schema_arrow.names)}"
+            )
         self.file, self.column = file, column
         self.start, self.values = 0, []  # type: int, list[Any]
         self.batches: Iterator[Any] = iter(())

@@ -64,7 +64,7 @@ class MediaStore:
 
     def path(self, uri: str) -> Path:
         """A file with the medium; copied into the cache first where it is none yet."""
-        if _is_plain(uri):
+        if is_plain(uri):
             return self._file(uri)
         folder = self.cache if self.cache is not None else default_cache()
         key = hashlib.sha256(f"{self._stamp(uri)}\x1f{uri}".encode()).hexdigest()[:32]
@@ -125,7 +125,9 @@ class MediaStore:
         if path.is_absolute():
             return path
         if ".." in path.parts:
-            raise ValueError(f"media path {name!r} leaves the media folder: move the file, or name it absolutely")
+            raise ValueError(
+                f"media path {name!r} leaves the media folder: move the file, or name it absolutely"
+            )
         return self.root / path
 
     def _stamp(self, uri: str) -> str:
@@ -187,7 +189,8 @@ def suffix_of(head: bytes) -> str:
     return ".bin"
 
 
-def _is_plain(uri: str) -> bool:
+def is_plain(uri: str) -> bool:
+    """Whether a uri is a path on disk."""
     return "://" not in uri and not uri.startswith("bytes:")
 
 

@@ -1,8 +1,9 @@
-"""Importing and checking preference data: labels by hand, and every kind of fault is found and named."""
+"""Checking preference data: every kind of fault is found and named, agreement by hand."""
 
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,9 @@ import pytest
 import torch
 
 from mmalign import media
-from mmalign.data import importers
-from mmalign.data.check import agreement, check
-from mmalign.data.formats import read_jsonl, write_jsonl
-
-HEADER = "path_A,path_B,prompt,VQ,MQ,TA,fps_A,num_frames_A,fps_B,num_frames_B\n"
+from mmalign.data.check import check
+from mmalign.data.columns import write_parquet
+from mmalign.data.formats import read
 
 
 def record(id: str, prompt: str, uris: tuple[str, str], label: str = "i", **more: Any) -> dict[str, Any]:
@@ -42,35 +41,13 @@ def write(folder: Path, *lines: dict[str, Any] | str) -> Path:
     return path
 
 
-def test_videoalign_rows_become_pairs_per_dimension(tmp_path: Path) -> None:
-    rows = ["./v/a.mp4,v/b.mp4,a dog,A,B,same,24,48,30.0,", "./v/a.mp4,v/b.mp4,a dog,A,B,same,24,48,30.0,"]
-    (tmp_path / "x.csv").write_text(HEADER + "\n".join(rows) + "\n")
-    (one,) = importers.read(tmp_path / "x.csv", format="auto", root=tmp_path, split="test")
-    labels = {note.dim: note.data["label"] for note in one.annotations}
-    assert labels == {"visual_quality": "i", "motion_quality": "j", "text_alignment": "tie"}
-    assert [c.uri for c in one.candidates] == ["v/a.mp4", "v/b.mp4"]
-    assert one.candidates[0].meta == {"fps": 24.0, "num_frames": 48.0}
-    assert (one.split, one.task) == ("test", "t2v")
-    assert write_jsonl(tmp_path / "o.jsonl", [one]) == 1
-    (again,) = read_jsonl(tmp_path / "o.jsonl")
-    assert again.id == one.id
-
-
-def test_importers_name_the_row(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text(HEADER + "a.mp4,b.mp4,dog,C,A,A,,,,\n")
-    with pytest.raises(ValueError, match=r"x\.csv:2: VQ is 'C'"):
-        list(importers.read(tmp_path / "x.csv", format="auto", root=tmp_path, split="train"))
-    (tmp_path / "y.csv").write_text("a,b\n")
-    with pytest.raises(ValueError, match="no format known"):
-        importers.read(tmp_path / "y.csv", format="auto", root=tmp_path, split="train")
-
-
 def test_clean_data_has_no_faults(tmp_path: Path) -> None:
     path = write(tmp_path, record("x", "p", ("0.png", "1.png")), record("y", "q", ("2.png", "3.png"), "tie"))
     report = check(path)
     assert report.faults == 0
     assert (report.num_comparisons, report.num_media) == (2, 4)
-    assert report.dimensions["overall"] == {"pairs": 2, "ties": 1, "tie_rate": 0.5, "first_wins": 1.0}
+    balance = {"pairs": 2, "first": 1, "second": 0, "ties": 1, "tie_rate": 0.5, "first_wins": 1.0}
+    assert report.dimensions["overall"] == balance
     assert report.models["m0"] == {"win_rate": 0.75, "n": 2}
 
 
@@ -103,9 +80,79 @@ def test_every_fault_is_found(tmp_path: Path) -> None:
     assert report.faults == 9
 
 
-def test_agreement_of_repeated_judgements() -> None:
-    # coincidences: aa 2, bb 2, ab 1, ba 1; observed disagreement 2/6, expected 2*3*3/(6*5)
-    found = agreement([["a", "a"], ["a", "b"], ["b", "b"]])
-    assert found["raw"] == pytest.approx(2 / 3)
-    assert found["alpha"] == pytest.approx(1 - (2 / 6) / (18 / 30))
-    assert agreement([["a", "a"]])["alpha"] is None
+def votes(id: str, prompt: str, counts: list[int], **more: Any) -> dict[str, Any]:
+    """A comparison of the same two pictures by votes."""
+    made = record(id, prompt, ("0.png", "1.png"), **more)
+    made["annotations"] = [{"dim": "overall", "kind": "pair", "i": 0, "j": 1, "counts": counts}]
+    return made
+
+
+def test_agreement_comes_from_votes_from_names_and_from_repetition(tmp_path: Path) -> None:
+    # units {i: 2}, {i: 1, j: 1}, {j: 2}: observed disagreement 2/6, expected 2*3*3/(6*5)
+    expected = {"units": 3, "raw": pytest.approx(2 / 3), "alpha": pytest.approx(1 - (2 / 6) / (18 / 30))}
+    path = write(tmp_path, votes("a", "p", [2, 0, 0]), votes("b", "q", [1, 1, 0]), votes("c", "r", [0, 2, 0]))
+    assert check(path).agreement["overall"] == expected
+
+    named = record("d", "p", ("0.png", "1.png"), "i")
+    own = {"dim": "overall", "kind": "pair", "i": 0, "j": 1}
+    named["annotations"] += [own | {"label": "i", "annotator": "x"}, own | {"label": "j", "annotator": "y"}]
+    found = check(write(tmp_path, named))
+    assert found.agreement["overall"]["units"] == 1  # the summary is no third vote
+    assert found.agreement["overall"]["raw"] == 0.0
+    assert found.dimensions["overall"]["pairs"] == 1
+
+    twice = (record("e", "p", ("0.png", "1.png"), "i"), record("f", "p", ("1.png", "0.png"), "i"))
+    report = check(write(tmp_path, *twice))
+    assert report.agreement["overall"] == {"units": 1, "raw": 0.0, "alpha": 0.0}
+    assert report.counts == {"contradicting_labels": 1} and report.faults == 0
+    assert "e, f" in report.contradicting_labels[0]
+
+
+def test_a_comparison_that_contradicts_itself_is_a_fault(tmp_path: Path) -> None:
+    made = record("x", "p", ("0.png", "1.png"), "i")
+    made["annotations"].append({"dim": "overall", "kind": "rating", "scores": [1, 4], "min": 1, "max": 4})
+    report = check(write(tmp_path, made))
+    assert report.self_contradictions == ["x: 'overall' says both i and j of one pair"]
+    assert report.faults == 1
+
+
+def test_prompts_leak_whatever_their_case_and_by_named_groups(tmp_path: Path) -> None:
+    first = record("x", "A  dog", ("0.png", "1.png"), group="g")
+    second = record("y", "a dog", ("2.png", "3.png"), split="test")
+    third = record("z", "a cat", ("2.png", "3.png"), split="test", group="g")
+    report = check(write(tmp_path, first, second, third))
+    assert sorted(report.leaking_prompts) == ["A  dog (group g) (test, train)", "A  dog (test, train)"]
+
+
+def test_a_position_that_tells_the_label_is_said(tmp_path: Path) -> None:
+    rows = [record(str(k), f"prompt {k}", ("0.png", "1.png"), "i") for k in range(20)]
+    report = check(write(tmp_path, *rows))
+    assert report.faults == 0
+    assert any("first candidate wins 100% of 20" in line for line in report.warnings)
+    rows[::2] = [record(str(k), f"prompt {k}", ("0.png", "1.png"), "j") for k in range(0, 20, 2)]
+    assert check(write(tmp_path, *rows)).warnings == []
+
+
+def test_splits_in_several_files_are_checked_together(tmp_path: Path) -> None:
+    one = write(tmp_path, record("x", "p", ("0.png", "1.png")))
+    other = tmp_path / "test.jsonl"
+    other.write_text(json.dumps(record("y", "q", ("1.png", "2.png"), split="test")) + "\n")
+    assert check([one, other]).leaking_media == ["1.png (test, train)"]
+    assert check([one, other], with_media=False).faults == 0
+
+
+def test_media_in_archives_are_checked_and_a_false_hash_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path, record("x", "p", ("zip://a.zip::in/0.png", "zip://a.zip::gone.png")))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "0.png", "in/0.png")
+    report = check(path)
+    assert report.counts == {"missing_media": 1} and "gone.png" in report.missing_media[0]
+    false = record("x", "p", ("0.png", "1.png"))
+    false["candidates"][0]["sha256"] = "0" * 64
+    assert check(write(tmp_path, false)).counts == {"damaged_media": 1}
+
+
+def test_parquet_is_checked_like_jsonl(tmp_path: Path) -> None:
+    path = write(tmp_path, record("x", "p", ("0.png", "1.png")), record("y", "q", ("2.png", "3.png"), "tie"))
+    write_parquet(tmp_path / "pairs.parquet", read(path))
+    assert check(tmp_path / "pairs.parquet").as_dict() == check(path).as_dict()

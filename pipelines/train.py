@@ -7,7 +7,6 @@ Output folder: `config.yaml` (resolved), `metrics.jsonl`, `samples/`, `checkpoin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from mmalign.composition import Reward, labels
 from mmalign.config import Recipe, load_recipe, to_yaml
 from mmalign.data.prompts import prompt_source
+from mmalign.pending import Judging
 from mmalign.policies.base import Policy
 from mmalign.policies.registry import load as load_policy
 from mmalign.rules import Sum, rule_needs_group
@@ -28,7 +28,7 @@ from mmalign.train.experience import RewardFunction
 from mmalign.train.loop import HALF_LOSS_SCALE, Counters, Run, Trainer
 from mmalign.train.stored import Stored, read_pairs, read_samples
 from mmalign.train.trackers import check_available
-from mmalign.types import RewardModel, Sample, Scores
+from mmalign.types import RewardModel
 from rewardmodels.combine import Combined, build, needs_group
 
 Say = Callable[[str], None]
@@ -53,11 +53,6 @@ def require_whole_groups(model: RewardModel, recipe: Recipe, processes: Processe
                 "a reward (its scale, rule or set) compares the samples of a group, and rollout.batch_size cuts "
                 f"groups of {size} apart: make it a multiple of rollout.group_size, or combine at the top of the recipe"
             )
-
-
-def call(model: RewardModel, samples: Sequence[Sample]) -> Scores:
-    """A reward as the function that the library takes."""
-    return model(samples=samples)
 
 
 def build_policy(recipe: Recipe, *, device: torch.device | str) -> Policy:
@@ -86,7 +81,7 @@ def build_task(recipe: Recipe, policy: Policy, processes: Processes, *, say: Say
         rule = Sum() if rule_needs_group(recipe.combine) else recipe.combine
         model = Combined(load_rewards(recipe.rewards), rule=rule)
         require_whole_groups(model, recipe, processes)
-        reward = partial(call, model)
+        reward = Judging(model)
     examination = None
     if recipe.evaluation.every is not None and recipe.data.heldout is not None:
         heldout = load_rewards(recipe.evaluation.rewards)
@@ -97,7 +92,7 @@ def build_task(recipe: Recipe, policy: Policy, processes: Processes, *, say: Say
             asked,
             processes,
             proxy=reward,
-            heldout={name: partial(call, model) for name, _, model in heldout},
+            heldout={name: Judging(model) for name, _, model in heldout},
         )
     if recipe.offline:
         stored = stored_data(recipe, policy, say=say)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from mmalign.arithmetic import apply_rule, apply_scale
 from mmalign.composition import Reward, labels, read_reward, with_files
 from mmalign.objectives import scaling
+from mmalign.pending import Later, Pending, submit, submit_all
 from mmalign.rules import Rule, Scale, Sum, ZScores, rule_needs_group, scale_needs_group
 from mmalign.types import Modality, RewardModel, Sample, Scores
 
@@ -77,11 +79,18 @@ class Scaled:
 
     def __call__(self, *, samples: Sequence[Sample]) -> Scores:
         """The reward's scores with another overall."""
-        scores = self.model(samples=samples)
+        return self._scaled(group_ids(samples), [self.model(samples=samples)])
+
+    def submit(self, *, samples: Sequence[Sample]) -> Pending:
+        """The same, later where the reward answers later."""
+        return Later([submit(self.model, samples)], partial(self._scaled, group_ids(samples)))
+
+    def _scaled(self, groups: Tensor, parts: list[Scores]) -> Scores:
+        scores = parts[0]
         column = None if self.dimension is None else scores.names.index(self.dimension)
         total = scores.overall if column is None else scores.values[:, column]
         variance = _variance(scores, column)
-        groups = group_ids(samples).to(total.device)
+        groups = groups.to(total.device)
         for scale in self.scales:
             try:
                 total = apply_scale(scale, total, groups, variance)
@@ -144,16 +153,25 @@ class Combined:
 
     def __call__(self, *, samples: Sequence[Sample]) -> Scores:
         """Scores of every part and their combination."""
-        judged = [model(samples=samples) for _, _, model in self.parts]
+        return self.submit(samples=samples).result()
+
+    def submit(self, *, samples: Sequence[Sample]) -> Pending:
+        """The same, later where a part answers later; those parts work while the others do."""
+        return Later(
+            submit_all([model for _, _, model in self.parts], samples),
+            partial(self._combined, group_ids(samples)),
+        )
+
+    def _combined(self, groups: Tensor, judged: list[Scores]) -> Scores:
         values = torch.stack([scores.overall.cpu() for scores in judged], 1)
         valid = torch.stack([scores.valid.cpu() for scores in judged], 1).all(1)
         reasons = tuple(
             next((f"{name}: {s.reasons[i]}" for (name, _, _), s in zip(self.parts, judged, strict=True)
                   if s.reasons[i] is not None), None)
-            for i in range(len(samples))
+            for i in range(len(groups))
         )  # fmt: skip
         weights = [weight for _, weight, _ in self.parts]
-        total = apply_rule(self._rule, values, weights, group_ids(samples), self.dimensions)
+        total = apply_rule(self._rule, values, weights, groups, self.dimensions)
         return Scores(values, self.dimensions, total, valid, reasons)
 
 

@@ -21,10 +21,12 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 import httpx
 import torch
+from torch import Tensor
 
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels import wire
@@ -77,10 +79,8 @@ class Remote:
         return self.submit(samples=samples).result()
 
     def submit(self, *, samples: Sequence[Sample]) -> RemoteScores:
-        """Sends the samples and returns at once; `.result()` waits for the scores (B,).
-
-        The tensors of the samples must not be changed before they are sent.
-        """
+        """Sends the samples and returns at once; `.result()` waits for the scores (B,)."""
+        samples = [replace(s, media=_here(s.media), source=_here(s.source)) for s in samples]
         groups = [list(samples[k : k + self.batch_size]) for k in range(0, len(samples), self.batch_size)]
         parts = [asyncio.run_coroutine_threadsafe(self._judge(group), self.loop) for group in groups]
         return RemoteScores(parts, self.dimensions)
@@ -202,6 +202,15 @@ class Packed:
     def size(self) -> int:
         """Bytes, about."""
         return sum(len(blob.data) + 300 for _, blob in self.files) + len(json.dumps(self.row))
+
+
+@overload
+def _here(pixels: Tensor | Path) -> Tensor | Path: ...
+@overload
+def _here(pixels: Tensor | Path | None) -> Tensor | Path | None: ...
+def _here(pixels: Tensor | Path | None) -> Tensor | Path | None:
+    """Pixels off the accelerator, so that the thread that sends never touches it."""
+    return pixels.detach().cpu() if isinstance(pixels, Tensor) else pixels
 
 
 def _packed(sample: Sample, number: int) -> Packed | str:

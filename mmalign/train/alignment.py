@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from mmalign.config import Grpo, Recipe
 from mmalign.data.prompts import Plan, Prompt, PromptSource, plan
+from mmalign.pending import Pending
 from mmalign.policies.base import Policy
 from mmalign.train import credit
 from mmalign.train.distributed import Processes
 from mmalign.train.evaluation import Examination
-from mmalign.train.experience import Batch, RewardFunction, Rollouts, as_samples, encode, judge
+from mmalign.train.experience import Batch, RewardFunction, Rollouts, as_samples, encode, judge_later
 from mmalign.train.loop import Report, Update
 from mmalign.train.methods import METHODS, Context, keep_copies
 from mmalign.train.noising import Draw, draw, levels_for
@@ -129,10 +130,10 @@ class Alignment:
         ]
 
     def _gather(self, iteration: int) -> Chunks:
-        """Rollouts and rewards of this process, then credit from the rewards of all processes."""
+        """Rollouts of this process, rewards where possible meanwhile, then credit from those of all processes."""
         assert self.prompts is not None
         chunks: Chunks = []
-        scores: list[Scores] = []
+        scores: list[Pending] = []
         prompts = self.prompts.draw(self.plan.num_groups, seed=self.recipe.seed, iteration=iteration)
         for indices in self.plan.batches:
             chunk = []
@@ -141,9 +142,9 @@ class Alignment:
                 chunk.append(batch)
                 scores.append(judged)
             chunks.append(chunk)
-        return self._with_credit(chunks, Scores.cat(scores))
+        return self._with_credit(chunks, Scores.cat([pending.result() for pending in scores]))
 
-    def _rollout(self, iteration: int, index: Sequence[int], prompts: list[Prompt]) -> tuple[Batch, Scores]:
+    def _rollout(self, iteration: int, index: Sequence[int], prompts: list[Prompt]) -> tuple[Batch, Pending]:
         assert self.reward is not None
         groups = self.plan.groups_of(index)
         asked = sorted(set(groups))
@@ -155,7 +156,7 @@ class Alignment:
         clean = trajectory.clean
         names = [f"{iteration}-{i}" for i in index]
         samples, _ = as_samples(self.policy, clean, [prompts[g] for g in groups], names)
-        scores = judge(self.reward, samples)
+        scores = judge_later(self.reward, samples)
         kept = trajectory if self.method.unit == "steps" else None
         return Batch(torch.tensor(index), clean, conditions, torch.zeros(len(index)), trajectory=kept), scores
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mmalign.config import Model, Recipe
 from mmalign.data.prompts import Prompt
+from mmalign.pending import Asynchronous, Later, Pending, Ready
 from mmalign.policies.base import Policy
 from mmalign.policies.sources import fitted
 from mmalign.process import Sde
@@ -166,9 +168,23 @@ def as_samples(
 def judge(reward: RewardFunction, samples: Sequence[Sample]) -> Scores:
     """The scores of the samples; one each, or it is an error."""
     with torch.no_grad():
-        scores = reward(samples)
-    if len(scores) != len(samples):
-        raise ValueError(
-            f"the reward gave {len(scores)} scores for {len(samples)} samples: it must give one each"
+        return _one_each(reward(samples), len(samples))
+
+
+def judge_later(reward: RewardFunction, samples: Sequence[Sample]) -> Pending:
+    """The same, begun now: a reward that can answer later (`mmalign.pending`) works while the next are sampled."""
+    with torch.no_grad():
+        pending = (
+            reward.submit(samples=samples) if isinstance(reward, Asynchronous) else Ready(reward(samples))
         )
+    return Later([pending], partial(_checked, len(samples)))
+
+
+def _checked(num: int, parts: list[Scores]) -> Scores:
+    return _one_each(parts[0], num)
+
+
+def _one_each(scores: Scores, num: int) -> Scores:
+    if len(scores) != num:
+        raise ValueError(f"the reward gave {len(scores)} scores for {num} samples: it must give one each")
     return scores

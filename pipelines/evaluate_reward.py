@@ -2,7 +2,8 @@
 
 Reported with their protocols: accuracy over untied pairs (equal scores wrong), with ties at the epsilon that is best on
 these very pairs (as published numbers are, which flatters) and cross-validated by prompt; intervals by prompt; pairs
-without a score are left out and counted.
+without a score are left out and counted. With `conformal` also which pairs the reward may judge so that its error among
+them stays below a level (`pipelines.abstention`).
 
 Shape legend: `N` pairs.
 """
@@ -25,19 +26,26 @@ from mmalign.data.comparisons import pairs as pairs_of
 from mmalign.data.formats import read_jsonl
 from mmalign.stats import agreement, intervals, report
 from mmalign.types import PreferencePair, Sample, Scores
-from pipelines import judges
+from pipelines import abstention, judges
 from pipelines.judges import Judge
 from pipelines.settings import EvaluateReward
 from pipelines.tables import write_json
 
+Answer = tuple[float, float | None] | str
+"""A score and its variance, or why there is none."""
+
 
 @dataclass(frozen=True)
 class Judged:
-    """N pairs with both scores: score(a) - score(b), the label, and whose prompt they belong to."""
+    """N pairs with both scores: score(a) - score(b), the label, and whose prompt they belong to.
+
+    `variance` is that of the difference, None where the reward reports none.
+    """
 
     difference: list[float]
     label: list[int]
     groups: list[str]
+    variance: list[float | None]
     left_out: Counter[str]
 
 
@@ -61,6 +69,11 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
         "left_out": dict(left_out),
         **accuracies(judged),
     }
+    if settings.conformal is not None:
+        result["conformal"] = abstention.promise(
+            judged.difference, judged.label, judged.groups, judged.variance,
+            alpha=settings.conformal, delta=settings.delta,
+        )  # fmt: skip
     write_json(result, Path(settings.output))
     _tell(result)
     return result
@@ -87,25 +100,27 @@ def judge_pairs(
         part = keys[start : start + size]
         for key, value in zip(part, _score(judge, [samples[k] for k in part], settings), strict=True):
             scores[key] = value
-    judged = Judged([], [], [], left_out)
+    judged = Judged([], [], [], [], left_out)
     for pair in found:
         first, second = scores[id(pair.a)], scores[id(pair.b)]
         unknown = next((value for value in (first, second) if isinstance(value, str)), None)
         if unknown is not None:
             left_out[unknown] += 1
             continue
-        assert isinstance(first, float)
-        assert isinstance(second, float)
+        assert not isinstance(first, str)
+        assert not isinstance(second, str)
         chance = pair.labels[settings.dimension]
-        judged.difference.append(first - second)
+        judged.difference.append(first[0] - second[0])
+        unsure = first[1] is not None and second[1] is not None
+        judged.variance.append(first[1] + second[1] if unsure else None)  # type: ignore[operator]
         judged.label.append(0 if chance == 0.5 else 1 if chance > 0.5 else -1)
         judged.groups.append(pair.group or pair.prompt)
     return judged
 
 
-def _score(judge: Judge, samples: Sequence[Sample], settings: EvaluateReward) -> list[float | str]:
+def _score(judge: Judge, samples: Sequence[Sample], settings: EvaluateReward) -> list[Answer]:
     """A score a sample, or why there is none; samples of one size are judged together."""
-    answers: list[float | str] = [""] * len(samples)
+    answers: list[Answer] = [""] * len(samples)
     groups: dict[Any, list[tuple[int, Sample]]] = {}
     for k, sample in enumerate(samples):
         try:
@@ -118,9 +133,9 @@ def _score(judge: Judge, samples: Sequence[Sample], settings: EvaluateReward) ->
         groups.setdefault(shape, []).append((k, decoded))
     for group in groups.values():
         found: Scores = judge([sample for _, sample in group])
-        overall = _dimension(found, settings.dimension)
-        for (k, _), value, reason in zip(group, overall, found.reasons, strict=True):
-            answers[k] = value if math.isfinite(value) else reason or "no score"
+        overall, unsure = _dimension(found, settings.dimension)
+        for (k, _), value, variance, reason in zip(group, overall, unsure, found.reasons, strict=True):
+            answers[k] = (value, variance) if math.isfinite(value) else reason or "no score"
     return answers
 
 
@@ -135,11 +150,14 @@ def _decoded(sample: Sample, settings: EvaluateReward) -> Sample:
     return Sample(sample.prompt, tensor(sample.media), tensor(sample.source), sample.id, sample.metadata)
 
 
-def _dimension(scores: Scores, dimension: str) -> list[float]:
-    """The reward's own dimension of that name, otherwise its overall."""
-    if dimension in scores.names:
-        return [float(v) for v in scores.values[:, scores.names.index(dimension)]]
-    return [float(v) for v in scores.overall]
+def _dimension(scores: Scores, dimension: str) -> tuple[list[float], list[float | None]]:
+    """The reward's own dimension of that name, otherwise its overall; and the variance where it reports one."""
+    named = scores.names.index(dimension) if dimension in scores.names else None
+    values = scores.overall if named is None else scores.values[:, named]
+    if scores.log_variance is None:
+        return values.tolist(), [None] * len(scores)
+    variance = scores.log_variance.exp()
+    return values.tolist(), (variance.mean(dim=1) if named is None else variance[:, named]).tolist()
 
 
 def accuracies(judged: Judged) -> dict[str, Any]:
@@ -177,5 +195,7 @@ def _tell(result: dict[str, Any]) -> None:
         console.print(
             f"cross-validated by prompt: {result['with_ties_cross_validated']['accuracy']:.3f}", markup=False
         )
+    if "conformal" in result:
+        console.print(abstention.tell(result["conformal"]), markup=False)
     for reason, count in list(result["left_out"].items())[:5]:
         console.print(f"{count} left out: {reason}", style="yellow", markup=False)

@@ -59,6 +59,10 @@ def evaluate_reward(
     config: Config = None,
     reward: Annotated[str | None, typer.Option(help="A name, a folder or module:function.")] = None,
     pairs: Annotated[str | None, typer.Option(help="Preference pairs, mmalign.pref/1 JSONL.")] = None,
+    conformal: Annotated[
+        float | None,
+        typer.Option(help="Also: which pairs can be judged with at most this share of errors, e.g. 0.1."),
+    ] = None,
     output: Output = None,
 ) -> None:
     """A reward model against preference pairs: accuracy without and with ties, intervals by prompt.
@@ -67,7 +71,7 @@ def evaluate_reward(
     """
     from pipelines import settings
 
-    given = {"reward": reward, "pairs": pairs, "output": output}
+    given = {"reward": reward, "pairs": pairs, "conformal": conformal, "output": output}
     wanted = settings.gather(settings.EvaluateReward, config, given, overrides or [], verb="evaluate reward")
     from pipelines import evaluate_reward as pipeline
 

@@ -88,7 +88,8 @@ def certify(
     _require_share("alpha", alpha)
     _require_share("delta", delta)
     if thresholds is None:
-        tried, level = _at_ranks(scores, ranks(scores.size, alpha, delta, num_ranks)), delta / num_ranks
+        tried = _at_ranks(scores, ranks(scores.size, alpha, delta, num_ranks))
+        level = delta / len(tried)
     else:
         tried, level = sorted(np.asarray(thresholds, dtype=np.float64).ravel().tolist(), reverse=True), delta
     best = Promise(None, alpha, delta, None, 0.0, 0, 0, scores.size)
@@ -120,14 +121,15 @@ def thresholds_of(
 ) -> list[float]:
     """`num` thresholds for `certify` from the confidence of pairs other than the calibration pairs, highest first.
 
-    The first leaves about twice as many calibration pairs above it as could convince; the last (-infinity) judges all.
+    The first is expected to leave four times as many calibration pairs above it as could convince without an error (or
+    half of them, if that is less): a start on few pairs is stopped by chance. The last (-infinity) judges all.
     """
     values = np.asarray(unlabelled, dtype=np.float64).ravel()
     values = values[np.isfinite(values)]
-    fewest = 2 * np.log(delta) / np.log1p(-alpha)
-    if values.size == 0 or fewest >= num_calibration:
+    fewest = np.log(delta) / np.log1p(-alpha)
+    if values.size == 0 or 2 * fewest >= num_calibration:
         return [-np.inf]
-    shares = np.linspace(fewest / num_calibration, 1.0, num)[:-1]
+    shares = np.linspace(min(4 * fewest / num_calibration, 0.5), 1.0, num)[:-1]
     return [*np.unique(np.quantile(values, 1 - shares))[::-1].tolist(), -np.inf]
 
 

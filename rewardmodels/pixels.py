@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from rewardmodels.resizing import normalised, resize
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class PixelRule:
     max_pixels: int = 448 * 448
     tokens_per_second: float = 0.0
     """How many positions in time a second of video counts (Qwen2.5-VL)."""
+    eight_bit: bool = False
+    """Whether resizing rounds to 8 bits as Pillow does, which published models were trained with."""
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after resizing: multiples of patch * merge, area within the limits."""
@@ -53,20 +56,14 @@ def patchify(frames: Tensor, rule: PixelRule) -> tuple[Tensor, tuple[int, int, i
     """
     num, _, channels, height, width = frames.shape
     size = rule.target_size(height, width)
-    if size != (height, width):
-        flat = F.interpolate(
-            frames.flatten(0, 1), size=size, mode="bicubic", antialias=True, align_corners=False
-        )
-        frames = flat.clamp(0, 1).unflatten(0, (num, -1))
+    frames = resize(frames, size, eight_bit=rule.eight_bit)
     missing = -frames.shape[1] % rule.temporal_patch_size
     if missing:
         frames = torch.cat([frames, frames[:, -1:].expand(-1, missing, -1, -1, -1)], 1)
-    mean = torch.tensor(rule.mean, device=frames.device).view(-1, 1, 1)
-    std = torch.tensor(rule.std, device=frames.device).view(-1, 1, 1)
     side, merge, depth = rule.patch_size, rule.merge_size, rule.temporal_patch_size
     grid = frames.shape[1] // depth, size[0] // side, size[1] // side
     t, h, w = grid
-    blocks = ((frames - mean) / std).reshape(
+    blocks = normalised(frames, rule.mean, rule.std).reshape(
         num, t, depth, channels, h // merge, merge, side, w // merge, merge, side
     )
     patches = blocks.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9).reshape(

@@ -55,6 +55,7 @@ class Qwen:
             record.get("min_pixels") or size.get("shortest_edge", 56 * 56),
             record.get("max_pixels") or size.get("longest_edge", 448 * 448),
             tokens_per_second=float(seconds or 0.0) if self.time == "seconds" else 0.0,
+            eight_bit=record.get("eight_bit", False),
         )  # fmt: skip
 
     def write_rule(self, rule: PixelRule) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class Qwen:
         return {
             "patch_size": rule.patch_size, "merge_size": rule.merge_size,
             "temporal_patch_size": rule.temporal_patch_size,
-            "image_mean": list(rule.mean), "image_std": list(rule.std),
+            "image_mean": list(rule.mean), "image_std": list(rule.std), "eight_bit": rule.eight_bit,
             "size": {"shortest_edge": rule.min_pixels, "longest_edge": rule.max_pixels},
         }  # fmt: skip
 

@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "mmalign needs Python 3.11-3.13, and $(PYTHON) is " + sys.version.split()[0] + ": name another one, for example make PYTHON=python3.12")'
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing mmalign and its libraries into $(VENV) (a few minutes the first time)"
-	$(RUN) -m pip install --editable '.[dev]'
+	$(RUN) -m pip install --editable '.[dev,clip,ocr]'
 	@touch $@
 
 test: lint

@@ -5,8 +5,9 @@ Legend: B samples, T frames, C H W, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ class Prepared:
     clip: Clip | None = None
     """Media and source with their times, where the reward reads videos in time."""
     source_clip: Clip | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,7 +63,7 @@ def prepare(sample: Sample, modalities: frozenset[Modality], read: Read | None =
         low, high = float(pixels.detach().amin()), float(pixels.detach().amax())
         if not (low >= -1e-3 and high <= 1.0 + 1e-3):  # also false for NaN
             raise ValueError(f"{name} has pixels outside [0, 1] or not finite (from {low:.3g} to {high:.3g})")
-    return Prepared(sample.prompt, frames, source, clip, source_clip)
+    return Prepared(sample.prompt, frames, source, clip, source_clip, sample.metadata)
 
 
 def score(

@@ -77,6 +77,11 @@ CATALOG: Mapping[str, Entry] = {
         "rewardmodels.remote:Remote", "asks a server that runs `mmalign serve`; option url, reward, token_env",
         ("the server's",), "the server's", ("image", "edit", "video"), memory="elsewhere",
     ),
+    "ocr": Entry(
+        "rewardmodels.ocr.reward:ocr", "whether the texts that the prompt quotes can be read; option measure, targets",
+        ("contained", "closest", "whole"), "[0, 1]", ("image", "edit", "video"), memory="0.3 GB",
+        weights="in the wheel of rapidocr: PP-OCRv6 small", size="31 MB", extra="ocr",
+    ),
     "clip-score": Entry(
         "rewardmodels.clip.similarity:clip_score", "CLIPScore of any CLIP model; option form: cosine, clipscore, logit",
         ("alignment",), "[-1, 1], usually 0.1 to 0.4", ("image", "video"), "MIT", "1.7 GB",

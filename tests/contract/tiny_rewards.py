@@ -26,7 +26,11 @@ def _served(_: Path) -> dict[str, Any]:
     return {"url": running.__enter__()}
 
 
-TINY: dict[str, Callable[[Path], dict[str, Any]]] = {**tiny_clip.TINY, "remote": _served}
+TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
+    **tiny_clip.TINY,
+    "ocr": lambda _: {"targets": "prompt", "side": 32},
+    "remote": _served,
+}
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "clip": ("open_clip",),

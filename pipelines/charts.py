@@ -158,7 +158,12 @@ def histograms(groups: Sequence[tuple[str, str, Sequence[float]]], *, title: str
         body += f'<line x1="{left}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}" class="grid"/>'
         body += text(left, floor - 46, f"{label} ({len(values)})", "start", "label")
     body += "".join(
-        text(left + (WIDTH - left - RIGHT) * (v - low) / (high - low), height - 8, f"{v:g}", "middle")
+        text(
+            left + (WIDTH - left - RIGHT) * (v - low) / (high - low),
+            height - 8,
+            f"{v:g}",
+            "end" if v == high else "middle",
+        )
         for v in levels
     )
     return svg(title, body, height)

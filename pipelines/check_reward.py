@@ -204,8 +204,8 @@ def _pairs(judge: Judge, seen: Survey, settings: CheckReward) -> JudgedPairs | N
         return judged
     if settings.world is None or settings.gold is not None or seen.gold is None:
         return None
-    labelled = label_pairs(seen.samples, seen.groups, seen.gold.tolist(), seed=settings.seed)
-    return surveyed_pairs(labelled, seen) if labelled else None
+    labelled, best = label_pairs(seen.samples, seen.groups, seen.gold.tolist(), seed=settings.seed)
+    return surveyed_pairs(labelled, seen, best=best)
 
 
 def _write(
@@ -249,13 +249,14 @@ def _rows(seen: Survey) -> Sequence[dict[str, Any]]:
 
 
 def _tell(label: str, checked: Checked, folder: Path) -> None:
-    """The verdicts on the terminal, worst first."""
-    order = {"bad": 0, "fair": 1, "note": 2, "good": 3}
+    """What is not good on the terminal, worst first, and the verdict."""
+    order = {"bad": 0, "fair": 1, "note": 2}
     table = Table(*(Column(name, overflow="fold") for name in ("about", "", "verdict", "figure")))
-    for one in sorted(checked.findings, key=lambda one: order[one.grade]):
+    for one in sorted((f for f in checked.findings if f.grade != "good"), key=lambda one: order[one.grade]):
         table.add_row(one.topic, one.name, f"[{STYLES[one.grade]}]{one.word}[/]", one.figure)
     console = Console()
-    console.print(table)
+    if table.rows:
+        console.print(table)
     for what, why in checked.missing.items():
         console.print(f"{what} not measured: {why}", style="dim", markup=False)
     verdict = checked.verdict

@@ -14,14 +14,14 @@ instance a gold reward: what is left cannot be explained by better pictures havi
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from mmalign.stats.agreement import spearman
-from mmalign.stats.intervals import LEVEL, Interval, cluster_index, statistic
+from mmalign.stats.intervals import LEVEL, Interval, cluster_index
 
 Floats = NDArray[np.float64]
 NUM_RESAMPLES = 400
@@ -37,16 +37,27 @@ def overall(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Spearman's correlation with a bootstrap interval over groups; rows with a NaN on a side are left out."""
+    """Spearman's correlation with a bootstrap interval over groups; rows with a NaN on a side are left out.
+
+    Resamples keep the ranks that the rows have among all rows.
+    """
     first, second, kept = _known(x, y)
-    names = None if groups is None else [groups[int(k)] for k in kept]
-    return statistic(
-        lambda rows: spearman(first[rows], second[rows]),
-        first.size,
-        names,
-        num_resamples=num_resamples,
-        seed=seed,
+    estimate = spearman(first, second)
+    member = cluster_index(kept.size, None if groups is None else [groups[int(k)] for k in kept])
+    a, b = (rankdata(side) - (kept.size + 1) / 2 for side in (first, second))
+    columns = (np.ones(kept.size), a, b, a * b, a * a, b * b)
+    sums = (
+        np.stack([np.bincount(member, values) for values in columns], axis=1)
+        if kept.size
+        else np.zeros((0, 6))
     )
+
+    def measure(total: Floats) -> float:
+        num, one, other, product, first_square, second_square = total
+        centred = (product - one * other / num, first_square - one**2 / num, second_square - other**2 / num)
+        return _correlation(np.asarray(centred))
+
+    return _interval(estimate, sums, measure, int(kept.size), num_resamples, seed)
 
 
 def within(
@@ -73,14 +84,27 @@ def within(
     a, b = (_without(side, sides[2:])[several] for side in sides[:2])
     piece = np.unique(member[several], return_inverse=True)[1]
     sums = np.stack([np.bincount(piece, values) for values in (a * b, a * a, b * b)], axis=1)
-    estimate = _correlation(sums.sum(axis=0))
+    return _interval(
+        _correlation(sums.sum(axis=0)), sums, _correlation, int(several.sum()), num_resamples, seed
+    )
+
+
+def _interval(
+    estimate: float,
+    sums: Floats,
+    measure: Callable[[Floats], float],
+    num: int,
+    num_resamples: int,
+    seed: int,
+) -> Interval:
+    """Bootstrap over the rows of `sums` (one a group): `measure` turns a total of rows into the estimate."""
     if len(sums) < 2:
-        return Interval(estimate, float("nan"), float("nan"), int(several.sum()))
+        return Interval(estimate, float("nan"), float("nan"), num)
     chosen = np.random.default_rng(seed).integers(0, len(sums), (num_resamples, len(sums)))
-    draws = np.asarray([_correlation(total) for total in sums[chosen].sum(axis=1)])
+    draws = np.asarray([measure(total) for total in sums[chosen].sum(axis=1)])
     draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if draws.size else (np.nan, np.nan)
-    return Interval(estimate, float(low), float(high), int(several.sum()))
+    return Interval(estimate, float(low), float(high), num)
 
 
 def _known(x: ArrayLike, y: ArrayLike, *others: ArrayLike) -> tuple[Floats, Floats, NDArray[np.intp]]:

@@ -111,6 +111,7 @@ class Checked:
             "gold_agreement": None if self.gold_agreement is None else self.gold_agreement.as_dict(),
             "calibration": None if self.calibration is None else self.calibration.as_dict(),
             "calibration_as_shipped": None if self.shipped is None else self.shipped.as_dict(),
+            "best_accuracy": None if self.pairs is None else self.pairs.best,
             "pairs_left_out": {} if self.pairs is None else dict(self.pairs.left_out),
             "sureness": {one.name: one.as_dict() for one in self.sureness},
             "over_optimisation": {name: curve.as_dict() for name, curve in self.curves},
@@ -143,7 +144,7 @@ def check(
     found += findings.of_health(state)
     found += [findings.of_stability(row) for row in steady]
     found += [] if agreement is None else [findings.of_agreement(agreement)]
-    found += [] if fitted is None else findings.of_calibration(fitted)
+    found += [] if fitted is None else findings.of_calibration(fitted, None if pairs is None else pairs.best)
     found += [findings.of_curve(curve) for _, curve in curves[:1]]
     return Checked(
         seen, state, steady, rows, agreement, pairs, fitted, shipped, sure, curves, missing, tuple(found),
@@ -164,6 +165,8 @@ def factor_rows(seen: Survey) -> tuple[FactorRow, ...]:
     """
     made = []
     for factor in FACTORS:
+        if factor.name not in seen.factors:
+            continue
         column = seen.factors[factor.name]
         known = column[np.isfinite(column) & np.isfinite(seen.scores)]
         reason = None

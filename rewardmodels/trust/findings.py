@@ -154,10 +154,11 @@ def of_stability(found: Stability) -> Finding:
     return Finding(topic, found.name, "good" if steady else "fair", word, figure, rule)
 
 
-def of_calibration(found: Calibration) -> list[Finding]:
-    """Agreement with labels, and whether the sureness is right."""
+def of_calibration(found: Calibration, best: float | None = None) -> list[Finding]:
+    """Agreement with labels, and whether the sureness is right; `best` is the accuracy that nobody can beat."""
     accuracy, topic = found.accuracy, "agreement"
     figure = f"{_share(accuracy)} of {accuracy.n} pairs"
+    figure += "" if best is None else f"; the best anyone could expect is {best:.0%}"
     rule = "a coin if the interval holds 50%"
     if accuracy.high < 0.5:
         agrees = Finding(topic, "pair accuracy", "bad", "against the labels", figure, rule)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class JudgedPairs:
     groups: tuple[str, ...]
     deviation: Floats | None  # (N,) sqrt of the summed variances, for rewards that give one
     left_out: Counter[str]
+    best: float | None = None  # the accuracy that nobody can beat, where the annotator's law is known
 
 
 def judge_pairs(
@@ -56,14 +57,16 @@ def judge_pairs(
     return _together(pairs, scores, dimension)
 
 
-def surveyed_pairs(pairs: Sequence[PreferencePair], survey: Survey) -> JudgedPairs:
+def surveyed_pairs(
+    pairs: Sequence[PreferencePair], survey: Survey, *, best: float | None = None
+) -> JudgedPairs:
     """Pairs of samples that a survey has scored already."""
     logs = np.full(survey.scores.size, np.nan) if survey.log_variance is None else survey.log_variance
     scores: dict[int, Score] = {
         id(sample): (float(value), float(log)) if np.isfinite(value) else "no score"
         for sample, value, log in zip(survey.samples, survey.scores, logs, strict=True)
     }
-    return _together(pairs, scores, "overall")
+    return replace(_together(pairs, scores, "overall"), best=best)
 
 
 def _scored(scores: Scores, dimension: str) -> list[Score]:

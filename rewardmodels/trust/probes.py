@@ -109,8 +109,10 @@ def why_not(probe: Probe, samples: Sequence[Sample], groups: Sequence[str]) -> s
     """The reason why a probe does not apply to any of these samples; None if it does."""
     kinds = {sample.modality for sample in samples}
     if not kinds & probe.modalities:
-        wanted = " and ".join(sorted(probe.modalities))
-        return f"needs {wanted} samples, these are {' and '.join(sorted(kinds)) or 'none'}"
+        wanted, given = (
+            " and ".join(f"{kind}s" for kind in sorted(some)) for some in (probe.modalities, kinds)
+        )
+        return f"needs {wanted}, these are {given or 'none'}"
     if probe.name == "wrong prompt" and len({sample.prompt for sample in samples}) < 2:
         return "needs two different prompts, all samples have the same"
     if probe.name == "shuffled prompt" and all(len(set(sample.prompt.split())) < 2 for sample in samples):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mmalign.seeds import seed_of
-from mmalign.shapes.annotators import Law, annotate
+from mmalign.shapes.annotators import Law, annotate, best_accuracy
 from mmalign.shapes.changes import change
 from mmalign.shapes.damage import damage
 from mmalign.shapes.drawing import draw
@@ -90,23 +90,27 @@ def label_pairs(
     *,
     temperature: float = 0.1,
     seed: int = 0,
-) -> list[PreferencePair]:
-    """Every pair within a group, labelled by Bradley and Terry's law over gold; NaN gold is left out."""
+) -> tuple[list[PreferencePair], float]:
+    """Every pair within a group, labelled by Bradley and Terry's law over gold, and the accuracy nobody can beat.
+
+    Samples without gold are left out; no pair at all is a ValueError.
+    """
     members: dict[str, list[int]] = {}
     for k, (group, value) in enumerate(zip(groups, gold, strict=True)):
         if np.isfinite(value):
             members.setdefault(group, []).append(k)
     pairs = [pair for some in members.values() for pair in combinations(some, 2)]
     if not pairs:
-        return []
+        raise ValueError("no prompt has two samples with a gold score: there is no pair to label")
     worth = torch.as_tensor(np.asarray(gold, dtype=np.float64))
     first, second = torch.tensor(pairs).unbind(1)
-    chance = torch.Generator().manual_seed(seed_of("trust-labels", seed))
-    labels = annotate(worth[first], worth[second], Law(temperature=temperature), chance).tolist()
-    return [
+    law, chance = Law(temperature=temperature), torch.Generator().manual_seed(seed_of("trust-labels", seed))
+    labels = annotate(worth[first], worth[second], law, chance).tolist()
+    made = [
         PreferencePair(samples[i].prompt, samples[i], samples[j], {"overall": 1.0 - label}, group=groups[i])
         for (i, j), label in zip(pairs, labels, strict=True)
     ]
+    return made, best_accuracy(worth[first], worth[second], law).strict
 
 
 def _pictures(num_prompts: int, num: int, rng: Rng) -> list[Sample]:

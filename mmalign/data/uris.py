@@ -101,8 +101,6 @@ class MediaStore:
             with self._download(uri) as stream:
                 yield stream
             return
-        if uri.startswith("bytes:"):
-            raise ValueError(f"{uri!r} has a meaning in its own parquet file only: read that file by mmalign")
         scheme, archive, member = split(uri)
         if scheme == "":
             file = self._file(uri)
@@ -165,6 +163,8 @@ def split(uri: str) -> tuple[str, str, str]:
     >>> split("zip://a.zip::b/c.png")
     ('zip', 'a.zip', 'b/c.png')
     """
+    if uri.startswith("bytes:"):
+        raise ValueError(f"{uri!r} has a meaning in its own parquet file only: read that file by mmalign")
     scheme, found, rest = uri.partition("://")
     if not found:
         return "", uri, ""

@@ -1,0 +1,220 @@
+"""Published formats of videos, texts and mixed benchmarks, and what importing does with bad rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from mmalign.data.importing import FORMATS, known, listing, reading
+from tests.unit.data.layouts import hub_image, imported, said, write_json, write_lines, write_parquet
+
+HEADER = "path_A,path_B,prompt,VQ,MQ,TA,fps_A,num_frames_A,fps_B,num_frames_B\n"
+
+
+def test_videoalign_rows_become_pairs_per_dimension(tmp_path: Path) -> None:
+    rows = ["./v/a.mp4,v/b.mp4,a dog,A,B,same,24,48,30.0,", "./v/a.mp4,v/b.mp4,a dog,A,B,same,24,48,30.0,"]
+    (tmp_path / "x.csv").write_text(HEADER + "\n".join(rows) + "\n")
+    (one,) = imported(tmp_path / "x.csv", expect="videoalign")
+    labels = {note.dim: note.data["label"] for note in one.annotations}
+    assert labels == {"visual_quality": "i", "motion_quality": "j", "text_alignment": "tie"}
+    assert [c.uri for c in one.candidates] == ["v/a.mp4", "v/b.mp4"]
+    assert one.candidates[0].meta == {"fps": 24.0, "num_frames": 48.0}
+    assert (one.split, one.task) == ("test", "t2v")
+
+
+def test_videogen_rewardbench_has_four_dimensions(tmp_path: Path) -> None:
+    fields = ["path_A", "path_B", "A_model", "B_model", "prompt", "VQ", "MQ", "TA", "Overall", "fps_A", "num_frames_A",
+              "fps_B", "num_frames_B"]  # fmt: skip
+    with (tmp_path / "bench.csv").open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerows([fields, ["a", "b", "x", "y", "p, q", "A", "A", "B", "same", 24, 48, 8, 16]])
+    (one,) = imported(tmp_path / "bench.csv", expect="videogen-rewardbench")
+    assert said(one) == {"i": 0, "j": 1, "label": "tie", "tie_kind": "unknown"}
+    assert len(one.annotations) == 4 and one.candidates[1].model == "y" and one.prompt == "p, q"
+
+
+def test_videofeedback(tmp_path: Path) -> None:
+    row = {"id": "v1", "images": ["v1_00.jpg"], "text prompt": "a cat", "video link": "https://h/v1.mp4",
+           "visual quality": 3, "temporal consistency": 2, "dynamic degree": 1, "text-to-video alignment": 4,
+           "factual consistency": 2, "conversations": [{"from": "human", "value": "?"}]}  # fmt: skip
+    (one,) = imported(write_parquet(tmp_path / "a.parquet", [row]), expect="videofeedback")
+    assert said(one, "text_alignment") == {"scores": [4], "min": 1, "max": 4, "ordinal": True}
+    assert len(one.annotations) == 5 and one.candidates[0].uri == "https://h/v1.mp4"
+
+
+def test_uve_in_json_and_in_csv(tmp_path: Path) -> None:
+    words = ("A is better", "B is better", "same good", "same bad")
+    records = {
+        f"set-dynamic-00007-{k}": {
+            "video_a": "kling/t2v/kling_00007.mp4", "video_b": "gen3/t2v/gen3_00007.mp4", "prompt": None,
+            "preference": word, "aspect": "dynamic_degree", "subaspects": ["a", "b"], "dataset": "set",
+        }
+        for k, word in enumerate(words)
+    }  # fmt: skip
+    found = imported(write_json(tmp_path / "annotations.json", records), expect="uve-bench")
+    expected = [("i", None), ("j", None), ("tie", "good"), ("tie", "bad")]
+    assert [
+        (said(o, "dynamic_degree")["label"], said(o, "dynamic_degree").get("tie_kind")) for o in found
+    ] == expected
+    assert found[0].id == "uve-set-dynamic-00007-0" and found[0].group == "uve:set:00007"
+    assert [c.model for c in found[0].candidates] == ["kling", "gen3"]
+    header = "id,model_a,model_b,video_a,video_b,aspect,subaspect,preference,prompt,dataset"
+    (tmp_path / "pairs.csv").write_text(f"{header}\n1,x,y,a.mp4,b.mp4,q,r|s,same bad,,d\n")
+    (one,) = imported(tmp_path / "pairs.csv", expect="uve-bench")
+    assert said(one, "q")["tie_kind"] == "bad" and one.meta["subaspects"] == ["r", "s"]
+
+
+def test_worldrewardbench_takes_prompts_from_beside(tmp_path: Path) -> None:
+    row = {"task_id": "1-a", "model_1": "x", "score_1": 4.1, "model_2": "y", "score_2": 3.9, "pair_type": "gap",
+           "input_image_path": "i.png", "model_1_video_path": "x.mp4", "model_2_video_path": "y.mp4",
+           "score_gap": 0.2, "gap_bin": "le2", "fine_gap_bin": "le1", "source_pair_id": "1-a::x::y",
+           "is_order_swapped": False}  # fmt: skip
+    tie = row | {"pair_type": "tie", "source_pair_id": "t", "tie_label": "A=B=Bad", "tie_quality": "bad"}
+    write_json(tmp_path / "World_with_prompts.json", [{"id": "1-a", "video_prompt": "it falls"}])
+    path = write_json(tmp_path / "pairs.json", [row, tie])
+    won, even = imported(path, expect="worldrewardbench")
+    assert said(won)["label"] == "i" and said(won, "score")["scores"] == [4.1, 3.9]
+    assert said(even) == {"i": 0, "j": 1, "label": "tie", "tie_kind": "bad"}
+    assert (won.prompt, won.task, won.inputs[0].role) == ("it falls", "i2v", "first_frame")
+
+
+def test_vefx_and_solireward(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text(
+        "original_video,edited_video,instruction,IF,RQ,EE\no.mp4,e.mp4,add a hat,4,2,1\n"
+    )
+    (one,) = imported(tmp_path / "v.csv", expect="vefx")
+    assert (
+        said(one, "edit_exclusivity")["scores"] == [1] and one.task == "v2v" and one.inputs[0].type == "video"
+    )
+    rows = [{"win": {"video_path": "a.mp4", "quality": 1}, "lose": {"video_path": "b.mp4", "quality": 0}},
+            {"win": {"video_path": "a.mp4", "quality": 1}, "lose": {"video_path": "c.mp4", "quality": 1}}]  # fmt: skip
+    won, even = imported(write_json(tmp_path / "s.json", rows), expect="solireward")
+    assert said(won)["label"] == "i" and said(even)["label"] == "tie"
+    assert said(won, "quality") == {"scores": [1, 0]} and won.meta == {"cross_prompt": True}
+    swift = {"messages": [{"role": "user", "content": "<video>"}], "rejected_response": "bad", "quality": [0.9, 0.1],
+             "videos": ["a.mp4", "b.mp4"], "meta": {}}  # fmt: skip
+    (one,) = imported(write_json(tmp_path / "w.json", [swift]), expect="solireward")
+    assert said(one)["label"] == "i"
+
+
+def test_mmrb2_strength_and_annotators(tmp_path: Path) -> None:
+    row = {"pair_id": "p1", "prompt_source": "emu", "prompt_metadata": {"id": 3},
+           "prompt_content": [["image", "input_images/a.png"], ["text", "make it red"]],
+           "response_a": {"model": "x", "response_content": [["image", "images/1.png"]]},
+           "response_b": {"model": "y", "response_content": [["image", "images/2.png"]]},
+           "chosen": "A", "human_annotations": [6, 6, 3]}  # fmt: skip
+    weak = row | {"pair_id": "p2", "chosen": "B", "human_annotations": [3, 3, 4]}
+    (one, two) = imported(write_json(tmp_path / "edit.json", {"pairs": [row, weak]}), expect="mmrb2")
+    assert said(one) == {"i": 0, "j": 1, "label": "i", "strength": 2}  # mean 5, 1.5 from the middle
+    assert [n.data["label"] for n in one.annotations[1:]] == ["i", "i", "j"]
+    assert said(two)["strength"] == 1 and said(two)["label"] == "j"
+    assert (one.task, one.inputs[0].role, one.prompt, one.group) == (
+        "edit",
+        "source",
+        "make it red",
+        "mmrb2:emu:3",
+    )
+    assert one.prompt_parts == ({"type": "image", "media": 0}, {"type": "text", "value": "make it red"})
+    both = [["text", "see "], ["image", "1.png"], ["text", "!"]]
+    mixed = {"id": "q", "prompt_source": "s", "prompt_metadata": {}, "chosen": "B",
+             "response_a": {"model_name": "x", "response_content": both},
+             "response_b": {"model_name": "y", "response_content": [["text", "no"]]},
+             "human_annotations": {"response_a_ratings": ["B", "C"], "response_b_ratings": ["A"]}}  # fmt: skip
+    (one,) = imported(
+        write_json(tmp_path / "reasoning_response_only.json", {"pairs": [mixed]}), expect="mmrb2"
+    )
+    assert one.candidates[0].text == "see <image>!" and one.candidates[0].uri == ("1.png",)
+    assert one.candidates[1].type == "text"
+    assert [n.data["scores"] for n in one.annotations if n.dim == "grade"] == [
+        [2, None],
+        [1, None],
+        [None, 3],
+    ]
+
+
+def test_visionreward_checklist(tmp_path: Path) -> None:
+    row = {"internal_id": "7", "url": "u", "prompt": "p", "image": hub_image(5),
+           "annotation": {"symmetry": 1, "detail realism": -3, "object pairing": 1}, "meta_result": [1, 0, 1],
+           "meta_mask": [1, 1, 0]}  # fmt: skip
+    (one,) = imported(write_parquet(tmp_path / "v.parquet", [row]), expect="visionrewarddb")
+    assert said(one, "detail_realism") == {"scores": [-3], "min": -3, "max": 1, "ordinal": True}
+    assert said(one, "object_pairing") == {"scores": [1], "ordinal": True}
+    answers = [note.data["answers"] for note in one.annotations if note.kind == "checklist"]
+    assert answers == [[1], [0], [None]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "media", "expected"),
+    [
+        ("Image 2 is better than Image 1.", 2, {"i": 0, "j": 1, "label": "j"}),
+        ("Both images are equally good.", 2, {"i": 0, "j": 1, "label": "tie", "tie_kind": "good"}),
+        ("<answer>Image 1 is better</answer>", 2, {"i": 0, "j": 1, "label": "i"}),
+        ("Final Score: 3.5", 1, {"scores": [3.5], "min": 1, "max": 5, "ordinal": True}),
+    ],
+)
+def test_unifiedreward_words(tmp_path: Path, answer: str, media: int, expected: dict[str, object]) -> None:
+    asked = "<image>\nJudge. Your task is provided as follows:\nText Caption: [a red fox]"
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": answer}]
+    row = {"id": "1", "images": [f"{k}.jpg" for k in range(media)], "conversations": turns}
+    (one,) = imported(write_json(tmp_path / "u.json", [row]), expect="unifiedreward")
+    assert said(one) == expected and one.prompt == "a red fox"
+    assert one.annotations[-1].data["texts"] == [answer]
+
+
+def test_r1_reward(tmp_path: Path) -> None:
+    text = "Judge.\n###### [Response 1]:\nA cat.  \n\n###### [Response 2]:\nA dog."
+    content = [{"type": "text", "text": text}, {"type": "image", "image": "images/x.jpg"}]
+    message = json.dumps([{"role": "user", "content": content}])
+    row = {"message": message, "question": "What is it?", "answer": ["<answer>2</answer>"]}
+    (one,) = imported(write_lines(tmp_path / "r.jsonl", [row]), expect="r1-reward")
+    assert [c.text for c in one.candidates] == ["A cat.", "A dog."]
+    assert said(one)["label"] == "j" and one.inputs[0].uri == "images/x.jpg" and one.task == "text"
+
+
+def test_bad_rows_are_counted_with_their_line_and_harm_no_other(tmp_path: Path) -> None:
+    good = {"prompt": "p", "file_path": ["a", "b"], "human_preference": [1, 0], "extra": 1}
+    lines = [json.dumps(good), "{broken", json.dumps(good | {"human_preference": [1, 1]}), "[1]",
+             json.dumps(good | {"prompt": ""}), json.dumps(good | {"prompt": "q"}), json.dumps(good)]  # fmt: skip
+    path, outcome = tmp_path / "x.jsonl", reading.Outcome()
+    path.write_text("\n".join(lines) + "\n")
+    found = list(reading.read(path, format="hpdv2", root=tmp_path, split="train", outcome=outcome))
+    assert [one.prompt for one in found] == ["p", "q"]
+    assert [line.split(": ")[0] for line in outcome.bad] == [
+        "x.jsonl:2",
+        "x.jsonl:3",
+        "x.jsonl:4",
+        "x.jsonl:5",
+    ]
+    assert (outcome.num_bad, outcome.num_repeated, outcome.unknown_columns) == (4, 1, {"extra"})
+    with pytest.raises(ValueError, match=r"x\.jsonl:2: is not valid JSON"):
+        list(reading.read(path, format="hpdv2", root=tmp_path, split="train"))
+
+
+def test_a_list_cut_short_keeps_what_came_before(tmp_path: Path) -> None:
+    row = {"prompt": "p", "file_path": ["a", "b"], "human_preference": [1, 0]}
+    (tmp_path / "t.json").write_text(json.dumps([row, row | {"prompt": "q"}], indent=1)[:-60])
+    outcome = reading.Outcome()
+    found = list(reading.read(tmp_path / "t.json", format="auto", root=tmp_path, split="x", outcome=outcome))
+    assert len(found) == 1 and "cannot be read on: line " in outcome.bad[0]
+
+
+def test_formats_are_told_apart_and_named(tmp_path: Path) -> None:
+    (tmp_path / "y.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="no format known here: it has a, b"):
+        reading.read(tmp_path / "y.csv", format="auto", root=tmp_path, split="train")
+    with pytest.raises(ValueError, match="did you mean 'hpdv3'"):
+        known("hpdv33")
+    assert all(name in listing() for name in FORMATS) and len(FORMATS) >= 24
+
+
+def test_media_paths_are_told_from_the_output(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    row = {"prompt": "p", "file_path": ["a.jpg", "/abs/b.jpg"], "human_preference": [1, 0]}
+    path = write_json(tmp_path / "in" / "t.json", [row])
+    (one,) = reading.read(path, format="hpdv2", root=tmp_path, split="x")
+    assert [c.uri for c in one.candidates] == ["in/a.jpg", "/abs/b.jpg"]
+    (one,) = reading.read(path, format="hpdv2", root=tmp_path, split="x", media=tmp_path / "m")
+    assert one.candidates[0].uri == "m/a.jpg"

@@ -94,9 +94,10 @@ def read_bytes(data: bytes, *, name: str = "the picture", max_pixels: int = MAX_
 
 
 def probe_bytes(data: bytes, *, name: str = "the picture") -> Info:
-    """Size and number of frames of a picture or GIF from the header in its bytes; nothing is decoded."""
+    """Size (as stored) and number of frames of a picture or GIF from the header in its bytes; decodes nothing."""
     with _open_image(BytesIO(data), name, None) as image:
-        return _info(image, name, image.format == "GIF")
+        kind: Literal["image", "video"] = "video" if image.format == "GIF" else "image"
+        return Info(kind, *image.size, _num_frames(image, name), None)
 
 
 def probe(path: Path | str) -> Info:
@@ -106,7 +107,10 @@ def probe(path: Path | str) -> Info:
         index = video.index(file)
         return Info("video", index.width, index.height, len(index.times), index.fps)
     with _open_image(file, str(file), MAX_PIXELS) as image:
-        return _info(image, str(file), is_video(file))
+        turned = _exif(image, str(file)).get(0x0112, 1) in (5, 6, 7, 8)
+        width, height = reversed(image.size) if turned else image.size
+        num_frames = _num_frames(image, str(file))
+        return Info("video" if is_video(file) else "image", width, height, num_frames, None)
 
 
 def from_pil(image: Image.Image) -> Tensor:
@@ -197,10 +201,12 @@ def _num_frames(image: Image.Image, name: str) -> int:
         raise ValueError(f"{name} is damaged or cut short ({problem}); fetch or export it again") from problem
 
 
-def _info(image: Image.Image, name: str, moving: bool) -> Info:
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    width, height = reversed(image.size) if turned else image.size
-    return Info("video" if moving else "image", width, height, _num_frames(image, name), None)
+def _exif(image: Image.Image, name: str) -> Image.Exif:
+    """What the camera noted; a PNG may have it behind the pixels, which are then decoded."""
+    try:
+        return image.getexif()
+    except _BROKEN as problem:
+        raise ValueError(f"{name} is damaged or cut short ({problem}); fetch or export it again") from problem
 
 
 def _read_picture(file: Path | BytesIO, name: str, max_pixels: int) -> Tensor:

@@ -1,18 +1,33 @@
-"""A real server in a thread, and rewards whose behaviour a test controls."""
+"""A real server in a thread, a reward whose behaviour a test controls, and clients."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import torch
+from PIL import Image
 
 from mmalign.types import Modality, RewardModel, Sample, Scores
 from rewardmodels.desk import Desk
 from rewardmodels.reception import Limits
 from rewardmodels.server import build, listen, server
+
+GREY = 51
+HTTP = httpx.Client(
+    timeout=60,
+    trust_env=False,
+    verify=False,
+    limits=httpx.Limits(max_connections=200, max_keepalive_connections=0),
+)
 
 
 class Brightness:
@@ -77,3 +92,34 @@ def serving(
         running.should_exit = True
         thread.join(timeout=20)
         assert not thread.is_alive()
+
+
+def picture(size: tuple[int, int] = (8, 8), level: int = GREY, form: str = "PNG", **options: Any) -> bytes:
+    made = BytesIO()
+    Image.new("RGB", size, (level, level, level)).save(made, format=form, **options)
+    return made.getvalue()
+
+
+def text(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def asked(*media: str, **more: Any) -> dict[str, Any]:
+    return {"samples": [{"prompt": "x", "media": one, "id": str(k)} for k, one in enumerate(media)], **more}
+
+
+def fine(url: str) -> bool:
+    """Whether the server is well: it judges."""
+    answer = HTTP.post(f"{url}/score", json=asked(text(picture())))
+    return answer.status_code == 200 and abs(answer.json()["scores"][0]["values"]["mean"] - GREY / 255) < 1e-6
+
+
+def raw(url: str, data: bytes, *, wait: float = 10.0) -> bytes:
+    """What a server answers to bytes, until it closes."""
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname, place.port), timeout=wait) as connection:
+        connection.sendall(data)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received

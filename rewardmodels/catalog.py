@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rewardmodels.judges.entries import ANY, LINES
+from rewardmodels.judges.entries import LOADER as JUDGE
+
 if TYPE_CHECKING:
     from mmalign.types import RewardModel
 
@@ -37,8 +40,12 @@ class Entry:
     size: str = ""
     extra: str = ""
     differentiable: bool = False
+    over_sets: bool = False
+    """Judges a sample by what it adds to the others of its prompt or call, so it must see them together."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+
+ANY_MEDIA = ("image", "edit", "video")
 
 CATALOG: Mapping[str, Entry] = {
     "shapes-verifier": Entry(
@@ -117,11 +124,52 @@ CATALOG: Mapping[str, Entry] = {
         ("score",), "the head's", ("image", "video"), "the head's", "1.7 GB",
         weights="the head's file, as option path", differentiable=True,
     ),
+    "videoreward": Entry(
+        "rewardmodels.checkpoints.video_reward:load",
+        "VideoReward (VideoAlign): generated videos; prompt in our words unless template_file has the published one",
+        ("visual_quality", "motion_quality", "text_alignment"), "z-scores, overall is their sum; mostly -6 to 6",
+        ("video",), memory="4.5 GB", weights="KlingTeam/VideoReward", size="5.0 GB", differentiable=True,
+    ),
+    "hpsv3": Entry(
+        "rewardmodels.checkpoints.hpsv3:load",
+        "HPSv3: human preference with a variance; prompt in our words unless template_file has the published one",
+        ("preference",), "not bounded, about -10 to 15; compare within a prompt", ("image",), memory="17 GB",
+        weights="MizzenAI/HPSv3", size="17 GB", differentiable=True,
+    ),
+    "editreward": Entry(
+        "rewardmodels.checkpoints.edit_reward:load",
+        "EditReward (MiMo or Qwen2.5-VL): edits; prompts in our words unless template_file names the published two",
+        ("instruction_following", "visual_quality"), "about -3 to 2, below 0 is usual", ("edit",), "MIT", "17 GB",
+        weights="TIGER-Lab/EditReward-MiMo-VL-7B-SFT-2508", size="17 GB", differentiable=True,
+    ),
+    "vefx-reward": Entry(
+        "rewardmodels.checkpoints.vefx:load",
+        "VEFX-Reward: edits of videos; prompt in our words unless template_file has the published one",
+        ("instruction_following", "rendering_quality", "edit_exclusivity"), "[1, 4], overall is the sum", ("edit",),
+        memory="9 GB", weights="xiangbog/VEFX-Reward-4B", size="9 GB", differentiable=True,
+    ),
     "image-reward": Entry(
         "rewardmodels.clip.image_reward:image_reward", "ImageReward: human preference from BLIP, 35 tokens of prompt",
         ("preference",), "about -2.5 to 2, 0 is average", ("image", "video"), memory="1.8 GB",
         weights="THUDM/ImageReward", size="1.8 GB", differentiable=True,
     ),
+    "set-vendi": Entry(
+        "rewardmodels.distribution:vendi", "diversity: what a sample adds to the Vendi score of its prompt's samples",
+        ("credit", "set"), "about 0 to 1; of a set 1 to its size", ANY_MEDIA, over_sets=True,
+    ),
+    "set-frechet": Entry(
+        "rewardmodels.distribution:frechet", "what a sample adds to minus the Frechet distance to option reference",
+        ("credit", "set"), "above 0 is closer; of a set below 0", ANY_MEDIA, over_sets=True,
+    ),
+    "exemplars": Entry(
+        "rewardmodels.distribution:exemplars", "closeness to an exemplar set; option reference, features, measure",
+        ("closeness",), "nearest [-1, 1], kernel [0, 1], mahalanobis below 0", ANY_MEDIA,
+    ),
+    "judge": Entry(
+        JUDGE, "a judge in words by option config: a name of rewardmodels/judges/files, or your YAML file",
+        ("the judge's",), "the judge's", ("image", "edit"), "that of the model", "that of the model", weights=ANY,
+    ),
+    **{name: Entry(JUDGE, **line, arguments={"config": name}) for name, line in LINES.items()},
 }  # fmt: skip
 
 

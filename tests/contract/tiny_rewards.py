@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 import rewardmodels
+from mmalign.media import write
+from mmalign.shapes import render
 from mmalign.types import RewardModel
-from tests.contract import tiny_clip
+from tests.contract import tiny_clip, tiny_judges
 from tests.unit.rewardmodels.serving import serving
 
 
@@ -26,10 +28,19 @@ def _served(_: Path) -> dict[str, Any]:
     return {"url": running.__enter__()}
 
 
+def _pictures(folder: Path) -> dict[str, Any]:
+    """Two exemplars."""
+    for k, image in enumerate(render(["a red circle", "two blue squares"], seed=5)):
+        write(folder / "exemplars" / f"{k}.png", image)
+    return {"reference": str(folder / "exemplars")}
+
+
 TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
     **tiny_clip.TINY,
+    **tiny_judges.TINY,
     "ocr": lambda _: {"targets": "prompt", "side": 32},
     "remote": _served,
+    "exemplars": _pictures,
 }
 
 NEEDS: dict[str, tuple[str, ...]] = {

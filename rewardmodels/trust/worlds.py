@@ -172,7 +172,8 @@ def _num_faithful(num: int) -> int:
 
 
 def _changed(scene: Scene, times: int, rng: Rng) -> Scene:
-    for _ in range(times):
+    """The scene after so many changes; an empty one (all was removed) offers nothing to change."""
+    for _ in range(times if len(scene) else 0):
         scene = change(scene, rng)
     return scene
 

@@ -145,7 +145,9 @@ class InputBuilder:
         """B rows of N candidates each, every one followed by the template's separator: columns (B, N)."""
         num = len(media[0])
         if len(self.template.reads) != 1 or any(len(group) != num for group in media):
-            raise ValueError("candidates of one forward pass need a template with one separator, and one number")
+            raise ValueError(
+                "candidates of one forward pass need a template with one separator, and one number"
+            )
         sources = sources if "source" in self.template.slots(source=sources is not None) else None
         heads = [[sources[i]] if sources else [] for i in range(len(prompts))]
         flat = [self._clip(one) for head, group in zip(heads, media, strict=True) for one in (*head, *group)]

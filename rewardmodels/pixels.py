@@ -29,10 +29,17 @@ class PixelRule:
     """How many positions in time a second of video counts (Qwen2.5-VL)."""
     eight_bit: bool = False
     """Whether resizing rounds to 8 bits as Pillow does, which published models were trained with."""
+    first_unit: int = 0
+    """A checkpoint whose own reader first scaled frames to multiples of this, before the processor did to its own."""
 
-    def target_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width after resizing: multiples of patch * merge, area within the limits."""
-        unit = self.patch_size * self.merge_size
+    @property
+    def unit(self) -> int:
+        """Sides are multiples of it: what the model merges to one token."""
+        return self.patch_size * self.merge_size
+
+    def target_size(self, height: int, width: int, unit: int = 0) -> tuple[int, int]:
+        """Height and width after resizing: multiples of patch * merge (or `unit`), area within the limits."""
+        unit = unit or self.unit
         if max(height, width) / min(height, width) > 200:
             raise ValueError(
                 f"media of {width} x {height} is too narrow: crop it to an aspect ratio below 200"
@@ -55,8 +62,11 @@ def patchify(frames: Tensor, rule: PixelRule) -> tuple[Tensor, tuple[int, int, i
     image, and an odd last frame, is repeated to fill its temporal patch.
     """
     num, _, channels, height, width = frames.shape
-    size = rule.target_size(height, width)
+    size = rule.target_size(height, width, rule.first_unit)
     frames = resize(frames, size, eight_bit=rule.eight_bit)
+    if rule.first_unit:
+        size = max(1, round(size[0] / rule.unit)) * rule.unit, max(1, round(size[1] / rule.unit)) * rule.unit
+        frames = resize(frames, size)
     missing = -frames.shape[1] % rule.temporal_patch_size
     if missing:
         frames = torch.cat([frames, frames[:, -1:].expand(-1, missing, -1, -1, -1)], 1)

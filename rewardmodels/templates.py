@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewardmodels.checkpoints import wording
+
 REWARD_TOKEN = "<|Reward|>"
 ASPECT_TOKENS = ("<|VQ_reward|>", "<|MQ_reward|>", "<|TA_reward|>")
 """VideoReward: visual quality and motion quality, which stand before the prompt, and text alignment after it."""
@@ -140,6 +142,11 @@ TEMPLATES: dict[str, Template] = {
         Template("candidates", 1, ("prompt", "source?", "media", "<|Candidate|>")),
         Template("score-token", 1, ("source?", "media", "prompt", "\nthe score is", "<|SCORE|>")),
         Template("score-number", 1, ("source?", "media", "prompt", "\nthe score is 0 0 . 0 0", "<|im_end|>")),
+        Template.parse("videoreward", 1, wording.VIDEO_REWARD, ASPECT_TOKENS),
+        Template.parse("hpsv3", 1, wording.HPSV3, (REWARD_TOKEN,)),
+        Template.parse("editreward-following", 1, wording.EDIT_FOLLOWING, (REWARD_TOKEN,)),
+        Template.parse("editreward-quality", 1, wording.EDIT_QUALITY, (REWARD_TOKEN,)),
+        Template.parse("vefx", 1, wording.VEFX, LEVEL_TOKENS),
     )
 }
 """Never edit an entry: models were trained with it. Add a version."""

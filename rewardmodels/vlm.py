@@ -37,6 +37,7 @@ from rewardmodels.attention import use_blocks
 from rewardmodels.backbones import backbone_of
 from rewardmodels.batching import Prepared, score
 from rewardmodels.clips import Clip, VideoRule, read_sample
+from rewardmodels.golden import verify
 from rewardmodels.heads import Readout, Seen, build_head
 from rewardmodels.heads.readout import overall_of
 from rewardmodels.heads.scalar import CandidateHead
@@ -61,6 +62,8 @@ class VlmReward(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.vlm, self.head, self.settings, self.batch_size = vlm, head, settings, batch_size
+        self.report: object = None
+        """What a reader of published checkpoints loaded (`rewardmodels.checkpoints.assemble.LoadReport`)."""
         backbone = backbone_of(vlm.config.model_type)
         self.builders = [
             InputBuilder(
@@ -176,10 +179,14 @@ class VlmReward(nn.Module):
 
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write the layout above; `dtype` is that of the weights on disk (the head stays float32)."""
+        if [builder.template for builder in self.builders] != templates_of(self.settings):
+            raise ValueError(
+                "this reward asks a prompt from a file, which a saved folder cannot name: load it again"
+            )
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         state = {
-            key: value.detach().to(dtype) if dtype else value for key, value in self.vlm.state_dict().items()
+            key: value.detach().to(dtype) if dtype else value for key, value in plain_state(self.vlm).items()
         }
         self.vlm.save_pretrained(target, state_dict=state)
         self.builder.tokenizer.save_pretrained(target)
@@ -191,6 +198,15 @@ class VlmReward(nn.Module):
         (target / VIDEO).write_text(json.dumps(asdict(self.builder.video), indent=2) + "\n")
         self.settings.save(target / CONFIG)
         return target
+
+
+def plain_state(vlm: nn.Module) -> dict[str, Tensor]:
+    """The state of a merged model under the names of its stock class, without adapters."""
+    return {
+        name.replace(".base_layer.", "."): value
+        for name, value in vlm.state_dict().items()
+        if "lora_" not in name
+    }
 
 
 def templates_of(settings: RewardSettings) -> list[Template]:
@@ -234,9 +250,13 @@ def read_video(folder: Path) -> VideoRule:
 
 
 def load_folder(
-    path: str | Path, *, batch_size: int = 64, device: str | torch.device = "cpu", dtype: str = "float32"
-) -> VlmReward:
-    """A reward model that `VlmReward.save` wrote; missing or unexpected weights are errors. Weights are frozen."""
+    path: str | Path, *, batch_size: int = 64, device: str | torch.device = "cpu", dtype: str = "float32",
+    golden: bool = False,
+) -> VlmReward:  # fmt: skip
+    """A reward model that `VlmReward.save` wrote; missing or unexpected weights are errors. Weights are frozen.
+
+    `golden=True` checks the scores against the folder's golden.json.
+    """
     folder = Path(path)
     settings = RewardSettings.read(folder / CONFIG)
     with quiet():
@@ -255,7 +275,8 @@ def load_folder(
     rule, video = read_pixels(folder, vlm.config), read_video(folder)
     reward = VlmReward(vlm, head, tokenizer, rule, settings, batch_size=batch_size, video=video)
     reward.requires_grad_(False)
-    return reward.eval().to(device)
+    reward.eval().to(device)
+    return verify(reward, folder) if golden else reward
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from mmalign.media import write
 from mmalign.shapes import render
 from mmalign.types import RewardModel
 from tests.contract import tiny_clip, tiny_judges
+from tests.unit.rewardmodels import tiny_checkpoints
 from tests.unit.rewardmodels.serving import serving
 
 
@@ -36,6 +37,10 @@ def _pictures(folder: Path) -> dict[str, Any]:
 
 
 TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "videoreward": tiny_checkpoints.video_reward,
+    "hpsv3": tiny_checkpoints.hpsv3,
+    "editreward": tiny_checkpoints.edit_reward,
+    "vefx-reward": tiny_checkpoints.vefx,
     **tiny_clip.TINY,
     **tiny_judges.TINY,
     "ocr": lambda _: {"targets": "prompt", "side": 32},

@@ -89,6 +89,11 @@ CATALOG: Mapping[str, Entry] = {
         ("contained", "closest", "whole"), "[0, 1]", ("image", "edit", "video"), memory="0.3 GB",
         weights="in the wheel of rapidocr: PP-OCRv6 small", size="31 MB", extra="ocr",
     ),
+    "geneval": Entry(
+        "rewardmodels.geneval.reward:geneval", "GenEval-like: objects, counts, colours and places by any detector",
+        ("correct", "fraction"), "[0, 1]", weights="a detector, as option detector (module:function)",
+        memory="the detector's",
+    ),
     "clip-score": Entry(
         "rewardmodels.clip.similarity:clip_score", "CLIPScore of any CLIP model; option form: cosine, clipscore, logit",
         ("alignment",), "[-1, 1], usually 0.1 to 0.4", ("image", "video"), "MIT", "1.7 GB",

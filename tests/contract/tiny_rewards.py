@@ -43,6 +43,7 @@ TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
     "vefx-reward": tiny_checkpoints.vefx,
     **tiny_clip.TINY,
     **tiny_judges.TINY,
+    "geneval": lambda _: {"detector": "shapes"},
     "ocr": lambda _: {"targets": "prompt", "side": 32},
     "remote": _served,
     "exemplars": _pictures,

@@ -1,0 +1,93 @@
+"""The catalogue's lines of the judges in words; a test holds them against the YAML files. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ANY = "option path, or server and model"
+LOADER = "rewardmodels.judges.load:load_judge"
+
+
+def _line(
+    about: str, dimensions: tuple[str, ...], scale: str, modalities: tuple[str, ...], licence: str,
+    weights: str = ANY, memory: str = "that of the model",
+) -> Mapping[str, Any]:  # fmt: skip
+    return {
+        "about": about, "dimensions": dimensions, "scale": scale, "modalities": modalities, "licence": licence,
+        "weights": weights, "memory": memory, "size": memory if memory.endswith("GB") else "",
+    }  # fmt: skip
+
+
+MODEL = "that of the model"
+EDITS, IMAGES = ("edit",), ("image",)
+LINES: Mapping[str, Mapping[str, Any]] = {
+    "editscore": _line(
+        "EditScore: two questions, each two numbers 0 to 25; the smaller of each, their geometric mean",
+        ("success", "preservation", "naturalness", "cleanness"), "[0, 10]; its four numbers [0, 25]", EDITS,
+        "Apache-2.0", "EditScore/EditScore-7B", "16 GB",
+    ),
+    "paco-reward": _line(
+        "PaCo-Reward: P(Yes) that two pictures are consistent; a set of pictures is the mean over its pairs",
+        ("consistency",), "[0, 1]", ("edit", "video"), "no licence file", "X-GenGroup/PaCo-Reward-7B", "16 GB",
+    ),
+    "unifiedreward-image": _line(
+        "UnifiedReward, one image: elements checked, then a final score", ("final",), "[1, 5]", IMAGES, "MIT (code)",
+        "CodeGoat24/UnifiedReward-2.0-qwen-7b", "16 GB",
+    ),
+    "unifiedreward-video": _line(
+        "UnifiedReward, one video as frames: five respects and a final score",
+        ("alignment", "consistency", "motion", "quality", "factuality", "final"),
+        "final [1, 10], respects [1, 4]", ("video",), "MIT (code)", "CodeGoat24/UnifiedReward-2.0-qwen-7b", "16 GB",
+    ),
+    "unifiedreward-edit": _line(
+        "UnifiedReward-Edit, one edit: success and preservation, 0 to 25", ("success", "preservation"), "[0, 25]",
+        EDITS, "MIT (code)", "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b", "17 GB",
+    ),
+    "rationalrewards-t2i": _line(
+        "RationalRewards: a critique, three marks, and a refined prompt",
+        ("text_faithfulness", "physical_quality", "text_rendering"), "[1, 4]", IMAGES, "no licence file",
+        "TIGER-Lab/RationalRewards-8B-T2I", "17 GB",
+    ),
+    "rationalrewards-edit": _line(
+        "RationalRewards for edits: a critique, four marks, and a refined instruction",
+        ("text_faithfulness", "image_faithfulness", "physical_quality", "text_rendering"), "[1, 4]", EDITS,
+        "no licence file", "TIGER-Lab/RationalRewards-8B-Edit", "17 GB",
+    ),
+    "critique-then-mark": _line(
+        "any instruction model: a critique first, then a mark that weighs it (the order of MM-RLHF-Reward)",
+        ("final",), "[1, 10]", IMAGES, MODEL,
+    ),
+    "firm-edit": _line(
+        "FIRM for edits: execution gates consistency, e (0.6 + 0.4 c)", ("execution", "consistency"),
+        "[0, 1]; its two numbers [1, 5]", EDITS, "Apache-2.0 (code)", "VisionXLab/FIRM-Edit-8B", "17 GB",
+    ),
+    "firm-gen": _line(
+        "FIRM for generated images: following gates quality, f (0.4 + 0.6 q)", ("following", "quality"),
+        "[0, 1]; its two numbers [1, 5]", IMAGES, "Apache-2.0 (code)", "VisionXLab/FIRM-Gen-8B", "17 GB",
+    ),
+    "edit-principles": _line(
+        "checks of an edit drawn up from its instruction and verified one by one (Edit-R1's verifier)",
+        ("follow", "keep", "quality"), "[0, 1]", EDITS, MODEL,
+    ),
+    "vqascore": _line(
+        "P(yes) that the picture shows the prompt: VQAScore, or RewardDance without a reference, of any model",
+        ("alignment",), "[0, 1]", ("image", "video"), MODEL,
+    ),
+    "uniworld-v2": _line(
+        "UniWorld-V2: expectation over the digits 0 to 5; metadata['requirement'] may say what counts",
+        ("edit_following",), "[0, 1]", EDITS, MODEL, "Qwen/Qwen2.5-VL-32B-Instruct", "65 GB",
+    ),
+    "promptecho": _line(
+        "PromptEcho: mean log-probability of the prompt, said of the picture; comparable for one prompt only",
+        ("prompt_likelihood",), "below 0", IMAGES, MODEL, "Qwen/Qwen2.5-VL-7B-Instruct", "16 GB",
+    ),
+    "visionreward": _line(
+        "VisionReward: a checklist of yes/no questions with learned weights (weights_file); equal weights by default",
+        (
+            "subject_clear", "composed", "colours", "light", "sharp", "detailed", "undamaged", "whole", "plausible",
+            "appealing", "people", "body", "face", "hands",
+        ),
+        "weighted sum of answers in [-1, 1]", IMAGES, MODEL, "Qwen/Qwen2.5-VL-7B-Instruct", "16 GB",
+    ),
+}  # fmt: skip

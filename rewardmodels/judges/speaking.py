@@ -1,0 +1,122 @@
+"""What judges in words share: samples made ready one by one, their pictures, and reviews collected to scores.
+
+Legend: B samples, D dimensions, T frames, C H W.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmalign.types import Modality, Sample, Scores, as_frames
+from rewardmodels.batching import Prepared, prepare
+from rewardmodels.judges.chat import Part, Question, Review, Words, ask
+from rewardmodels.judges.wording import Wording
+
+NO_VARIANCE = 1e-6
+"""The least variance that is reported, so that its logarithm is finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A sample that was decoded and checked: its words and its pictures by role."""
+
+    prompt: str
+    pictures: Mapping[str, tuple[Tensor, ...]]
+
+    def only(self, names: Sequence[str]) -> dict[str, tuple[Tensor, ...]]:
+        """The pictures of these roles; a role the sample lacks (the source of no edit) is left out."""
+        return {name: self.pictures[name] for name in names if name in self.pictures}
+
+
+def spread(frames: Tensor, most: int) -> tuple[Tensor, ...]:
+    """At most so many of T frames, evenly from first to last, each (3, H, W)."""
+    if frames.shape[0] <= most:
+        return tuple(frames)
+    places = torch.linspace(0, frames.shape[0] - 1, most).round().long()
+    return tuple(frames[places])
+
+
+def show(ready: Prepared, max_frames: int) -> Shown:
+    """The pictures of a prepared sample."""
+    pictures = {"media": spread(ready.frames, max_frames)}
+    if ready.source is not None:
+        pictures = {"source": spread(ready.source, max_frames), **pictures}
+    return Shown(ready.prompt, pictures)
+
+
+def reviewed(
+    samples: Sequence[Sample], modalities: frozenset[Modality], max_frames: int,
+    judge: Callable[[Sequence[Shown], Sequence[Sample]], Sequence[Review]],
+) -> list[Review]:  # fmt: skip
+    """A review of every sample; those that cannot be decoded get a reason and are not asked about."""
+    made: list[Review | None] = [None] * len(samples)
+    shown: list[Shown] = []
+    places: list[int] = []
+    for i, sample in enumerate(samples):
+        try:
+            shown.append(show(prepare(sample, modalities), max_frames))
+        except (ValueError, OSError) as error:
+            made[i] = Review(reason=" ".join(str(error).split()))
+        else:
+            places.append(i)
+    if places:
+        for i, review in zip(places, judge(shown, [samples[i] for i in places]), strict=True):
+            made[i] = review
+    return [review for review in made if review is not None]
+
+
+def collected(reviews: Sequence[Review], names: Sequence[str], *, variances: bool = False) -> Scores:
+    """Scores (B, D). A dimension that a valid review lacks is NaN; `variances` fills log_variance (NaN: unknown)."""
+    nan = math.nan
+    values = torch.tensor([[review.scores.get(name, nan) for name in names] for review in reviews])
+    overall = torch.tensor([review.overall for review in reviews], dtype=torch.float32)
+    reasons = tuple(
+        review.reason or (None if math.isfinite(review.overall) else "the judge gave no finite score")
+        for review in reviews
+    )
+    valid = torch.tensor([reason is None for reason in reasons], dtype=torch.bool)
+    log_variance = None
+    if variances:
+        table = [[review.variance.get(name, nan) for name in names] for review in reviews]
+        log_variance = torch.tensor(table).reshape(len(reviews), len(names)).clamp(min=NO_VARIANCE).log()
+    return Scores(
+        values.reshape(len(reviews), len(names)), tuple(names), overall, valid, reasons, log_variance
+    )
+
+
+def question(
+    wording: Wording, shown: Shown, roles: Sequence[str], *, system: str | None = None, start: str = "",
+    **texts: str,
+) -> Question:  # fmt: skip
+    """The wording filled with a sample's prompt, pictures and further texts."""
+    parts: tuple[Part, ...] = wording.fill({"prompt": shown.prompt, **texts}, shown.only(roles))
+    return ask(*parts, system=system, start=start)
+
+
+def picture_of(value: object, name: str) -> tuple[Tensor, ...]:
+    """A picture in a sample's metadata (pixels or a file) as (3, H, W); ValueError says what is wrong."""
+    if value is None:
+        raise ValueError(f"this judge needs a picture in metadata['{name}']")
+    media = Path(value) if isinstance(value, str) else value
+    if not isinstance(media, Tensor | Path):
+        raise ValueError(f"metadata['{name}'] must be a picture or its file, got {type(value).__name__}")
+    frames = prepare(Sample("", as_frames(media)[:1]), frozenset({"image"})).frames
+    return tuple(frames)
+
+
+def share_of(words: Words, min_mass: float) -> tuple[float, ...] | str:
+    """The words' shares; or why they say nothing: the model did not mean to answer in these words."""
+    if words.problem is not None:
+        return words.problem
+    if not words.mass >= max(min_mass, 1e-30):
+        return (
+            f"the expected words have probability {words.mass:.2g} together, below {min_mass:g}: the model "
+            "answers in other words"
+        )
+    return words.shares()

@@ -1,0 +1,186 @@
+"""Rewards that are generated text, parsed: one or several questions a sample, K passes averaged.
+
+An answer that cannot be read is no score: NaN, with a reason that quotes it. Sources of the overall rules:
+
+    mean       over the numbers that are not N/A, each on its own scale        RationalRewards (arXiv 2604.11626)
+    final      the field called `final`                                        UnifiedReward (2503.05236)
+    editscore  sqrt(min(success, preservation) * min(naturalness, cleanness)) / 2.5      EditScore (2509.23909)
+    cme        e (0.6 + 0.4 c), e = execution, c = consistency on [0, 1]       FIRM (2603.12247)
+    qma        f (0.4 + 0.6 q), f = following, q = quality on [0, 1]           FIRM
+
+Differences from the papers: N/A is left out of a mean and never replaced by a middle value; EditScore's visual question
+sees the edited picture only, as in the paper; passes that cannot be read are counted, not guessed.
+
+Legend: B samples, D dimensions, K passes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mmalign.types import Modality, Sample, Scores
+from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling
+from rewardmodels.judges.settings import Ask, JudgeFile, Points
+from rewardmodels.judges.speaking import Shown, collected, question, reviewed
+from rewardmodels.judges.verdicts import Layout, Number, Unreadable, read
+from rewardmodels.judges.wording import Wording
+
+Ranges = Mapping[str, tuple[float, float]]
+Values = Mapping[str, float]
+
+
+def _mean(values: Values, ranges: Ranges) -> float:
+    known = [value for value in values.values() if not math.isnan(value)]
+    if not known:
+        raise Unreadable("every score is N/A")
+    return statistics.fmean(known)
+
+
+def _editscore(values: Values, ranges: Ranges) -> float:
+    following = min(values["success"], values["preservation"])
+    quality = min(values["naturalness"], values["cleanness"])
+    return math.sqrt(following * quality) / 2.5
+
+
+def _gated(values: Values, ranges: Ranges, first: str, second: str, share: float) -> float:
+    a, b = ((values[n] - ranges[n][0]) / (ranges[n][1] - ranges[n][0]) for n in (first, second))
+    return a * (1 - share + share * b)
+
+
+OVERALL: Mapping[str, Callable[[Values, Ranges], float]] = {
+    "mean": _mean,
+    "final": lambda values, ranges: values["final"],
+    "editscore": _editscore,
+    "cme": lambda values, ranges: _gated(values, ranges, "execution", "consistency", 0.4),
+    "qma": lambda values, ranges: _gated(values, ranges, "following", "quality", 0.6),
+}
+
+
+@dataclass
+class _Pass:
+    """One pass over one sample, as it fills up."""
+
+    seed: int
+    values: dict[str, float]
+    notes: dict[str, str]
+    answers: list[str]
+    said: dict[str, str]
+    problem: str | None = None
+    overall: float = math.nan
+
+
+@dataclass(eq=False)
+class TextReward:
+    """A judge that writes; `review` gives its words too."""
+
+    engine: Engine
+    settings: JudgeFile
+    points: Points
+    wordings: Mapping[str, Wording]
+    seed: int = 0
+    differentiable: bool = False
+
+    @property
+    def name(self) -> str:
+        """The judge's own name."""
+        return self.settings.name
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """What its questions fit."""
+        return frozenset(self.settings.modalities)
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The numbers it asks for."""
+        return tuple(field.name for ask in self.points.asks for field in ask.fields)
+
+    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
+        """Mean over the passes; with several passes log_variance is that of the mean."""
+        return collected(self.review(samples=samples), self.dimensions, variances=self.points.passes > 1)
+
+    def review(self, *, samples: Sequence[Sample]) -> list[Review]:
+        """Scores, answers, critiques and refined prompts, a review a sample."""
+        return reviewed(samples, self.modalities, self.settings.max_frames, self._judge)
+
+    def _judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
+        tries = [[_Pass(self.seed + k, {}, {}, [], {}) for k in range(self.points.passes)] for _ in shown]
+        for ask in self.points.asks:
+            open_tries = [
+                (one, made)
+                for one, row in zip(shown, tries, strict=True)
+                for made in row
+                if made.problem is None
+            ]
+            answers = self.engine.generate(
+                [self._question(ask, one, made) for one, made in open_tries],
+                [self._sampling(made.seed) for _, made in open_tries],
+            )
+            for (_, made), answer in zip(open_tries, answers, strict=True):
+                _take(made, ask, answer)
+        ranges = {f.name: (f.low, f.high) for ask in self.points.asks for f in ask.fields}
+        for made in (made for row in tries for made in row if made.problem is None):
+            try:
+                made.overall = OVERALL[self.points.overall](made.values, ranges)
+            except Unreadable as problem:
+                made.problem = str(problem)
+        return [_summary(row, self.dimensions) for row in tries]
+
+    def _question(self, ask: Ask, shown: Shown, made: _Pass) -> Question:
+        critique = {"critique": made.said[ask.after]} if ask.after is not None else {}
+        return question(self.wordings[ask.name], shown, ask.shows, system=ask.system, **critique)
+
+    def _sampling(self, seed: int) -> Sampling:
+        draw = self.points.draw
+        return Sampling(draw.max_tokens, draw.temperature, draw.top_p, draw.top_k, seed)
+
+
+def layout_of(ask: Ask) -> Layout:
+    """How the answer to a question is read."""
+    fields = tuple(Number(f.name, f.low, f.high, f.label, f.optional) for f in ask.fields)
+    return Layout(ask.format, fields, ask.key, ask.notes)
+
+
+def _take(made: _Pass, ask: Ask, answer: Answer) -> None:
+    """Read one answer into its pass."""
+    if answer.problem is not None:
+        made.problem = answer.problem
+        return
+    made.answers.append(answer.text)
+    made.said[ask.name] = answer.text
+    try:
+        verdict = read(answer.text, layout_of(ask))
+    except Unreadable as problem:
+        cut = f" (cut off after {answer.num_tokens} tokens)" if answer.cut else ""
+        made.problem = f"{ask.name}: {problem}{cut}"
+        return
+    made.values |= verdict.scores
+    made.notes |= verdict.notes
+    if ask.format == "free":
+        made.notes[ask.name] = answer.text.strip()
+
+
+def _summary(row: Sequence[_Pass], names: Sequence[str]) -> Review:
+    """Several passes as one review."""
+    good = [made for made in row if made.problem is None]
+    answers = tuple(text for made in row for text in made.answers)
+    if 2 * len(good) < len(row) or not good:
+        problem = next(made.problem for made in row if made.problem is not None)
+        count = f"{len(row) - len(good)} of {len(row)} passes failed: " if len(row) > 1 else ""
+        return Review(reason=count + problem, answers=answers)
+    scores: dict[str, float] = {}
+    variance: dict[str, float] = {}
+    for name in names:
+        known = [made.values[name] for made in good if not math.isnan(made.values[name])]
+        if known:
+            scores[name] = statistics.fmean(known)
+        if len(known) > 1:
+            variance[name] = statistics.variance(known) / len(known)
+    totals = [made.overall for made in good]
+    details = {"readable_passes": float(len(good)), "passes": float(len(row))}
+    if len(totals) > 1:
+        details["overall_std"] = statistics.stdev(totals)
+    return Review(scores, statistics.fmean(totals), None, answers, good[0].notes, details, variance)

@@ -1,0 +1,58 @@
+"""Judges in words for the contract: a tiny model where probabilities are read, a scripted engine where text is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rewardmodels.judges.chat import Answer, Question, Sampling, Words
+from tests.unit.rewardmodels.judges import tiny_chat
+
+
+class Certain:
+    """Answers every question, in all formats at once, by numbers that depend on its words and pictures alone."""
+
+    name = "certain"
+
+    def generate(self, questions: Sequence[Question], sampling: Sequence[Sampling]) -> list[Answer]:
+        return [Answer(_text(int(question.digest(), 16) % 997 / 997)) for question in questions]
+
+    def first_words(
+        self, questions: Sequence[Question], words: Sequence[str], *, variants: bool = True
+    ) -> list[Words]:
+        shares = [(1 + int(question.digest(), 16) % 997) / 1000 for question in questions]
+        return [Words((math.log(share), math.log(1 - share))) for share in shares]
+
+
+def _text(share: float) -> str:
+    mark = 1 + 3 * share
+    labels = (
+        "Text faithfulness", "Physical quality", "Text rendering", "Alignment", "Consistency", "Motion", "Quality",
+        "Factuality", "Final score",
+    )  # fmt: skip
+    lines = [f"{label}: {mark:.3f}" for label in labels]
+    return "\n".join([*lines, f"<score>{mark:.3f}</score>", f'{{"following": {mark}, "quality": {mark}}}'])
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    return {"path": str(tiny_chat.qwen(folder / "model"))}
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    return {"engine": Certain()}
+
+
+TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "judge": lambda folder: {"config": "vqascore", "min_mass": 0.0, **_model(folder)},
+    "vqascore": lambda folder: {"min_mass": 0.0, **_model(folder)},
+    "paco-reward": lambda folder: {"min_mass": 0.0, **_model(folder)},
+    "promptecho": _model,
+    "visionreward": _said,
+    "unifiedreward-image": _said,
+    "unifiedreward-video": _said,
+    "rationalrewards-t2i": _said,
+    "critique-then-mark": _said,
+    "firm-gen": _said,
+}

@@ -13,11 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from mmalign.config import load_config, to_yaml
 from mmalign.shapes import vocabulary
+from mmalign.shapes.worlds import WORLDS
+from mmalign.stats import agreement
 from mmalign.train import optimizers
 from mmalign.train.distributed import Processes, start
 from mmalign.train.loop import Run, Trainer
@@ -29,12 +32,13 @@ from rewardmodels.examination import (
     accuracy,
     calibration_error,
     fit_temperature,
+    fit_weights,
     judge_pairs,
-    judge_shapes,
+    judge_world,
 )
 from rewardmodels.recipe import RewardRecipe
 from rewardmodels.scratch import build
-from rewardmodels.sources import FileSource, PairSource, ShapesSource
+from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
 from rewardmodels.training import RewardTraining, with_calibration
 from rewardmodels.vlm import VlmReward, load_folder
 
@@ -102,43 +106,60 @@ def make_optimizer(
 
 
 def build_model(recipe: RewardRecipe) -> VlmReward:
-    """The model to train: a saved one, or a new one for the shapes world."""
+    """The model to train: a saved one, or a new one that knows the words of its world."""
     model = recipe.model
     if model.path is not None:
         return load_folder(model.path)
     assert model.scratch is not None
-    return build(model, model.scratch, vocabulary(), dimensions=recipe.method.dimensions, seed=recipe.seed)
+    world = WORLDS.get(recipe.data.pairs)
+    known = (world.modality,) if world is not None else ("image",)
+    return build(
+        model, model.scratch, vocabulary() if world is None else world.words(),
+        dimensions=recipe.method.dimensions, seed=recipe.seed, modalities=model.modalities or known,
+    )  # fmt: skip
 
 
 def build_source(recipe: RewardRecipe) -> PairSource:
-    """The training pairs."""
-    data = recipe.data
-    if data.pairs == "shapes":
-        return ShapesSource(data.shapes, recipe.seed)
-    return FileSource(Path(data.pairs), data.comparisons_per_bundle, recipe.seed, recipe.method.dimensions)
+    """The training pairs or ratings."""
+    data, dimensions = recipe.data, recipe.method.label_dimensions
+    binary = data.labels == "binary"
+    if data.pairs in WORLDS:
+        world = WORLDS[data.pairs]
+        return ShapesSource(data.shapes, recipe.seed, world=world, dimensions=dimensions, binary=binary)
+    return FileSource(Path(data.pairs), data.comparisons_per_bundle, recipe.seed, dimensions, binary=binary)
 
 
-def judged(recipe: RewardRecipe, model: VlmReward, half: Half, num_prompts: int) -> Judged | None:
-    """The held-out or calibration pairs with the model's scores, if the recipe has any."""
+def judged(recipe: RewardRecipe, model: VlmReward, half: Half, num_prompts: int) -> dict[str, Judged]:
+    """The held-out or calibration pairs with the model's scores by dimension, if the recipe has any.
+
+    `overall` comes first where it was labelled; without it the dimensions stand for themselves.
+    """
     data = recipe.data
     place = data.heldout if half == "evaluation" else data.calibration
     if place is None:
-        return None
-    if place == "shapes":
-        return judge_shapes(model, half, num_prompts=num_prompts, temperature=data.shapes.temperature)
-    source = FileSource(Path(place), data.comparisons_per_bundle, recipe.seed, recipe.method.dimensions)
-    return judge_pairs(model, source.all())
+        return {}
+    dimensions = tuple(dict.fromkeys(("overall", *recipe.method.dimensions)))
+    if place in WORLDS:
+        return judge_world(
+            model, half, num_prompts=num_prompts, law=law_of(data.shapes), world=WORLDS[place],
+            dimensions=dimensions,
+        )  # fmt: skip
+    pairs = FileSource(Path(place), data.comparisons_per_bundle, recipe.seed, dimensions).all()
+    found = {dim: judge_pairs(model, pairs, dimension=dim) for dim in dimensions}
+    return {dim: one for dim, one in found.items() if len(one.label)}
 
 
 def examine(recipe: RewardRecipe, model: VlmReward, num_prompts: int) -> dict[str, float]:
-    """Numbers to log during training."""
-    found = judged(recipe, model, "evaluation", num_prompts)
-    if found is None:
-        return {}
-    result = accuracy(found)
-    numbers = {"accuracy": result["accuracy"]["mean"]}
-    numbers |= {key: result[key] for key in ("expected", "best", "ratio") if key in result}
-    return numbers | {f"ratio/{name}": part["ratio"] for name, part in result.get("by_category", {}).items()}
+    """Numbers to log during training; those of `overall` without a prefix."""
+    numbers: dict[str, float] = {}
+    for dim, found in judged(recipe, model, "evaluation", num_prompts).items():
+        result, prefix = accuracy(found), "" if dim == "overall" else f"{dim}/"
+        numbers[f"{prefix}accuracy"] = result["accuracy"]["mean"]
+        numbers |= {f"{prefix}{key}": result[key] for key in ("expected", "best", "ratio") if key in result}
+        if not prefix:
+            parts = result.get("by_category", {}).items()
+            numbers |= {f"ratio/{name}": part["ratio"] for name, part in parts}
+    return numbers
 
 
 def finish(
@@ -146,31 +167,63 @@ def finish(
 ) -> dict[str, Any]:
     """Calibrate on one set of prompts, measure on another, and save the model with its card."""
     quality: dict[str, Any] = dict(cost)
-    with task.averaged() as model:
+    with task.result() as model:
         num = recipe.evaluation.final_prompts
-        fitted = judged(recipe, model, "calibration", num)
-        if fitted is not None:
-            calibrate(model, fitted)
+        calibrate(recipe, model, partial(judged, recipe, model, "calibration", num))
         found = judged(recipe, model, "evaluation", num)
-        if found is not None:
-            quality |= accuracy(found)
-            quality["calibration_error"] = calibration_error(found, model.settings.temperature)
+        if "overall" in found:
+            quality |= accuracy(found["overall"], tie_threshold=model.settings.tie_threshold)
+            quality["calibration_error"] = calibration_error(found["overall"], model.settings.temperature)
+        parts = {dim: accuracy(one) for dim, one in found.items() if dim != "overall"}
+        if parts:
+            quality["dimensions"] = parts
         with_calibration(model, quality=quality)
         target = model.save(folder / "reward", dtype=getattr(torch, recipe.save_dtype))
         (target / "README.md").write_text(card(model, recipe), encoding="utf-8")
     return quality
 
 
-def calibrate(model: VlmReward, fitted: Judged) -> None:
-    """Set mean, std and temperature from pairs; scores were given on the scale of the settings so far."""
-    scores = torch.cat([fitted.score_a, fitted.score_b]).double()
-    old_mean, old_std = model.settings.mean[0], model.settings.std[0]
-    mean, std = float(scores.mean()), float(scores.std())
-    temperature = fit_temperature(fitted.gap / std, fitted.label)
-    num = len(model.settings.dimensions)
-    with_calibration(
-        model, mean=(old_mean + old_std * mean,) * num, std=(old_std * std,) * num, temperature=temperature
-    )
+def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict[str, Judged]]) -> None:
+    """Set mean, std, the weights of dimensions, temperature and tie threshold from pairs of their own.
+
+    Scores are given on the scale of the settings so far. With several dimensions these are standardised first, and
+    the pairs scored once more for what is overall.
+    """
+    fitted = measure()
+    if not fitted:
+        return
+    names = model.settings.dimensions
+    if len(names) > 1:
+        if model.settings.overall != "product":  # a product is of the values as they are
+            _standardise(model, {dim: fitted[dim] for dim in names if dim in fitted})
+        if recipe.method.fit_overall:
+            if any(len(fitted[dim].label) != len(fitted["overall"].label) for dim in ("overall", *names)):
+                raise ValueError("fit_overall needs calibration pairs that are labelled in every dimension")
+            gaps = torch.stack([fitted[dim].gap / fitted[dim].scale for dim in names], 1)
+            with_calibration(model, overall_weights=fit_weights(gaps, fitted["overall"].label))
+        fitted = measure()
+    whole = fitted.get("overall")
+    if whole is None:
+        return
+    if len(names) == 1:
+        _standardise(model, {names[0]: whole})
+    else:
+        centre, scale = model.settings.overall_mean, model.settings.overall_std
+        with_calibration(model, overall_mean=centre + scale * whole.centre, overall_std=scale * whole.scale)
+    gap = whole.gap / whole.scale
+    answers = np.sign(whole.label.numpy() - 0.5)
+    threshold = max(agreement.best_epsilon(gap.numpy(), answers), 0.0) if (answers == 0).any() else 0.0
+    with_calibration(model, temperature=fit_temperature(gap, whole.label), tie_threshold=threshold)
+
+
+def _standardise(model: VlmReward, fitted: Mapping[str, Judged]) -> None:
+    """Mean 0 and standard deviation 1 for the dimensions that were judged."""
+    means, stds = list(model.settings.mean), list(model.settings.std)
+    for dim, one in fitted.items():
+        place = model.settings.dimensions.index(dim)
+        means[place] += stds[place] * one.centre
+        stds[place] *= one.scale
+    with_calibration(model, mean=tuple(means), std=tuple(stds))
 
 
 def summary(quality: Mapping[str, Any]) -> str:

@@ -23,8 +23,20 @@ class Scratch(Section):
     image_size: PositiveInt = 32
 
 
+class Lora(Section):
+    """Low-rank adapters on every linear map of the language model; they are merged when the model is saved."""
+
+    rank: PositiveInt = 64
+    alpha: PositiveFloat = 128.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+
 class Model(Section):
-    """The reward model: a folder to go on from (`path`), or a new one (`scratch`)."""
+    """The reward model: a folder to go on from (`path`), or a new one (`scratch`), and what of it is trained.
+
+    `embeddings: special` trains only the rows of the template's special tokens. `vision: lora` puts adapters on the
+    vision tower too.
+    """
 
     name: str
     path: str | None = None
@@ -35,6 +47,15 @@ class Model(Section):
     head_options: dict[str, Any] = Field(default_factory=dict)
     more_templates: tuple[str, ...] = ()
     overall: Literal["mean", "sum", "min", "product"] = "mean"
+
+    modalities: tuple[Literal["image", "edit", "video"], ...] = ()
+    """What it judges; by default what its training pairs hold."""
+    weights: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    vision: Literal["trained", "frozen", "lora"] = "trained"
+    embeddings: Literal["trained", "special", "frozen"] = "trained"
+    checkpointing: bool = False
+    """Recompute activations in the backward pass (non-reentrant), for less memory."""
 
     @model_validator(mode="after")
     def _one_start(self) -> Model:
@@ -52,13 +73,25 @@ class Stage(Section):
 
 
 class Shapes(Section):
-    """The endless stream of shapes pairs, drawn when needed; every bundle has `families` of twin prompts."""
+    """The endless stream of shapes pairs, drawn when needed; every bundle has `families` of twin prompts.
+
+    `temperature` and `theta` (1: no ties) are the annotator's law, `careless` the share of blind answers. Ratings are
+    levels 1 to `levels`, the mean of `raters`. A bundle also holds `causal`, `neutral` and `contrast` pairs
+    (`mmalign.shapes.neutral`): one cause changed (must rank), one spurious factor (must tie), one prompt (must rank).
+    """
 
     families: PositiveInt = 16
     prompts: PositiveInt = 4
     images: PositiveInt = 4
     cross: NonNegativeInt = 192
     temperature: PositiveFloat = 0.1
+    theta: Annotated[float, Field(ge=1.0)] = 1.0
+    careless: Fraction = 0.0
+    levels: Annotated[int, Field(ge=2)] = 4
+    raters: PositiveInt = 1
+    causal: NonNegativeInt = 0
+    neutral: NonNegativeInt = 0
+    contrast: NonNegativeInt = 0
     stages: tuple[Stage, ...] = (Stage(until=1.0),)
 
     @model_validator(mode="after")
@@ -70,26 +103,77 @@ class Shapes(Section):
 
 
 class Data(Section):
-    """`shapes`, or files of comparisons (mmalign.pref/1 JSONL); calibration prompts are not the held-out ones."""
+    """`shapes`, `shapes-edits`, `shapes-videos`, or files of comparisons (mmalign.pref/1 JSONL).
+
+    Calibration prompts are not the held-out ones. `binary` labels single items as good or bad and makes pairs of any
+    two, also across prompts (SoliReward); losses of ratings read ratings whatever is said here.
+    """
 
     pairs: str = "shapes"
+    labels: Literal["pairs", "binary"] = "pairs"
     heldout: str | None = "shapes"
     calibration: str | None = "shapes"
     comparisons_per_bundle: PositiveInt = 32
     shapes: Shapes = Shapes()
 
 
+PAIR_LOSSES = ("bradley_terry", "rao_kupper", "davidson", "win_tie", "gaussian")
+LIST_LOSSES = ("plackett_luce", "all_pairs", "choice")
+RATING_LOSSES = ("corn", "coral", "mse", "huber")
+
+
+class Gaussian(Section):
+    """How the expectation over two uncertain scores is taken: without noise, in closed form, or over draws."""
+
+    method: Literal["hermite", "probit", "mackay", "monte_carlo"] = "hermite"
+    points: PositiveInt = 32
+
+
 class Method(Section):
-    """Bradley-Terry, or Rao-Kupper and Davidson for labels with ties."""
+    """The loss, and what is known of the labels.
+
+    Pairs: `bradley_terry`; `rao_kupper` and `davidson` for labels with ties, `win_tie` with `margin` (SoliReward);
+    `gaussian` for heads that say how sure they are. All candidates of a prompt: `plackett_luce` (ListMLE),
+    `all_pairs`, `choice` (N-way cross entropy). Ratings: `corn`, `coral`, `mse`, `huber`.
+    """
 
     name: Literal["reward"] = "reward"
-    loss: Literal["bradley_terry", "rao_kupper", "davidson"] = "bradley_terry"
+    loss: Literal[
+        "bradley_terry", "rao_kupper", "davidson", "win_tie", "gaussian", "plackett_luce", "all_pairs", "choice",
+        "corn", "coral", "mse", "huber",
+    ] = "bradley_terry"  # fmt: skip
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    label_noise: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    margin: NonNegativeFloat = 0.0
     center: NonNegativeFloat = 0.0
     tie_width: PositiveFloat = 5.0
+    learn_tie_width: bool = False
+    gaussian: Gaussian = Gaussian()
+    huber_delta: PositiveFloat = 1.0
     dimensions: tuple[str, ...] = ("overall",)
+    train_overall: bool = False
+    """Whether the fused score of several dimensions learns from the labels called "overall" too."""
+    fit_overall: bool = False
+    """Whether the weights of the dimensions in the overall score are fitted on the calibration pairs."""
     average: Fraction = 0.0
     """Decay of the averaged weights that are evaluated and saved; 0 saves the last ones."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Method:
+        if self.learn_tie_width and self.loss not in ("rao_kupper", "davidson"):
+            raise ValueError(f"learn_tie_width belongs to rao_kupper and davidson, not to {self.loss}")
+        if self.loss == "win_tie" and self.margin == 0:
+            raise ValueError("win_tie needs a margin above 0: SoliReward's is 3")
+        if self.train_overall and self.loss in (*LIST_LOSSES, *RATING_LOSSES):
+            raise ValueError(f"train_overall belongs to losses of pairs, not to {self.loss}")
+        if self.loss in LIST_LOSSES and len(self.dimensions) != 1:
+            raise ValueError(f"{self.loss} ranks by one dimension, got {len(self.dimensions)}")
+        return self
+
+    @property
+    def label_dimensions(self) -> tuple[str, ...]:
+        """The dimensions whose labels are learned from; the fused overall, if it is, comes last."""
+        return (*self.dimensions, "overall") if self.train_overall else self.dimensions
 
 
 class RewardOptimizer(Optimizer):

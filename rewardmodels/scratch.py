@@ -11,6 +11,7 @@ import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from mmalign.seeds import seed_of
+from rewardmodels.clips import VideoRule
 from rewardmodels.heads import build_head
 from rewardmodels.pixels import PixelRule
 from rewardmodels.recipe import Model, Scratch
@@ -20,12 +21,13 @@ from rewardmodels.vlm import VlmReward, templates_of
 
 
 def build(
-    model: Model, scratch: Scratch, words: Sequence[str], *, dimensions: tuple[str, ...], seed: int
-) -> VlmReward:
+    model: Model, scratch: Scratch, words: Sequence[str], *, dimensions: tuple[str, ...], seed: int,
+    modalities: tuple[str, ...] = ("image",),
+) -> VlmReward:  # fmt: skip
     """A reward model with random weights; the same seed gives the same weights."""
     settings = RewardSettings(
         model.name, model.template, model.positions, model.head, dimensions,
-        mean=(0.0,) * len(dimensions), std=(1.0,) * len(dimensions), max_prompt_tokens=64,
+        modalities=modalities, mean=(0.0,) * len(dimensions), std=(1.0,) * len(dimensions), max_prompt_tokens=64,
         head_options=model.head_options, more_templates=model.more_templates, overall=model.overall,
     )  # fmt: skip
     templates = templates_of(settings)
@@ -62,4 +64,5 @@ def build(
         head = build_head(model.head, scratch.width, len(dimensions), model.head_options)
     pixels = scratch.image_size**2
     rule = PixelRule(scratch.patch_size, min_pixels=pixels, max_pixels=pixels)
-    return VlmReward(vlm, head, tokenizer, rule, settings)
+    video = VideoRule(min_frames=2, min_pixels=pixels, max_pixels=pixels)
+    return VlmReward(vlm, head, tokenizer, rule, settings, video=video)

@@ -54,8 +54,8 @@ class RewardSettings:
     """Weights of the normalised dimensions in the overall score; none: the rule `overall`."""
     overall_mean: float = 0.0
     overall_std: float = 1.0
-    tie_width: float | None = None
-    """theta of Rao and Kupper's law, or nu of Davidson's, where it was learned or given in training."""
+    tie_width: tuple[float, ...] = ()
+    """theta of Rao and Kupper's law, or nu of Davidson's, by label dimension, where training learned it."""
     quality: Mapping[str, Any] = field(default_factory=dict)
     """What was measured after training; shown to users, never used."""
 

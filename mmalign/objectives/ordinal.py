@@ -63,9 +63,14 @@ def corn_survival(logits: Tensor) -> Tensor:
 
 def coral(*, score: Tensor, biases: Tensor, target: Tensor, where: Tensor | None = None) -> Loss:
     """One score (B,) with K-1 biases: P(Y > k) = S(score + bias_k)."""
+    return thresholds(logits=score.float()[:, None] + biases.float(), target=target, where=where)
+
+
+def thresholds(*, logits: Tensor, target: Tensor, where: Tensor | None = None) -> Loss:
+    """K-1 logits (B, K-1) of P(Y > k), all asked of every sample."""
     mask = target >= 0 if where is None else (target >= 0) & where
-    logits = score.float()[:, None] + biases.float()
-    passed = (target[:, None] > torch.arange(biases.shape[0], device=score.device)).float()
+    logits = logits.float()
+    passed = (target[:, None] > torch.arange(logits.shape[1], device=logits.device)).float()
     loss = binary_cross_entropy_with_logits(logits, passed, reduction="none").sum(dim=1)
     error = (logits.sigmoid().sum(dim=1) - target).abs()
     return Loss(torch.where(mask, loss, torch.zeros_like(loss)), {"absolute_error": masked_mean(error, mask)})

@@ -2,7 +2,8 @@
 
 Shape legend: `B` prompts, `N` candidates of each.
 
-Sources: Plackett-Luce (Plackett 1975), as a loss ListMLE (Xia et al. 2008); ties after Breslow (1974).
+Sources: Plackett-Luce (Plackett 1975), as a loss ListMLE (Xia et al. 2008); ties after Breslow (1974); `choice` is
+the N-way cross entropy of YOJO.
 
 Differences from the papers: candidates of equal rank share one risk set (Breslow), so that their order in
 the list does not matter and equal scores of an all-tied list have no gradient.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from mmalign.objectives.masks import fill, known, masked_mean
 from mmalign.types import Loss
@@ -30,6 +32,24 @@ def plackett_luce(*, scores: Tensor, ranks: Tensor, where: Tensor | None = None)
     beaten = (order[:, None, :] > order[:, :, None]) & mask[:, None, :] & mask[:, :, None]
     right = (values[:, :, None] > values[:, None, :]).float()
     return Loss(terms.sum(dim=1), {"accuracy": masked_mean(right, beaten)})
+
+
+def all_pairs(*, scores: Tensor, ranks: Tensor, where: Tensor | None = None) -> Loss:
+    """Bradley-Terry over all ranked pairs of a row, each weighing one over their number (B,); a tie counts half."""
+    mask = known(where, ranks)
+    order, values = fill(ranks.detach(), mask), scores.float()
+    num = scores.shape[1]
+    upper = torch.ones(num, num, dtype=torch.bool, device=scores.device).triu(1)
+    both = mask[:, :, None] & mask[:, None, :] & upper
+    chance = 0.5 * (1 + (order[:, None, :] - order[:, :, None]).sign())
+    gap = values[:, :, None] - values[:, None, :]
+    loss = torch.where(
+        both, -chance * logsigmoid(gap) - (1 - chance) * logsigmoid(-gap), torch.zeros_like(gap)
+    )
+    decided = both & (chance != 0.5)
+    right = ((gap > 0) == (chance > 0.5)).float()
+    per_row = loss.sum(dim=(1, 2)) / both.sum(dim=(1, 2)).clamp(min=1)
+    return Loss(per_row, {"accuracy": masked_mean(right, decided)})
 
 
 def choice(*, scores: Tensor, target: Tensor, where: Tensor | None = None) -> Loss:

@@ -12,8 +12,9 @@ leaves an entry out. With d = score_a - score_b and S the logistic function:
 
 Differences from the papers: HPSv3 averages the loss over random draws; `hermite` is the same integral
 without noise, `probit` and `mackay` are closed forms of -log E[S]. SoliReward's win-tie loss is rao_kupper
-with eta 3 and `constant=False` (2512.22170). Swapping a with b and p with 1-p mirrors every loss; a tie at
-equal scores has no gradient.
+with eta 3 and `constant=False` (2512.22170). `label_noise` corrects for flipped labels in the likelihood (forward
+correction, Patrini et al., arXiv 1609.03683), so that no label can pull without bound. Swapping a with b and p with
+1-p mirrors every loss; a tie at equal scores has no gradient.
 """
 
 from __future__ import annotations
@@ -39,15 +40,25 @@ def bradley_terry(
     label: Tensor,
     margin: float | Tensor = 0.0,
     label_smoothing: float = 0.0,
+    label_noise: float = 0.0,
     centre: float = 0.0,
     where: Tensor | None = None,
 ) -> Loss:
     """Logistic loss on the score difference; `centre` adds centre * (a + b)^2, which pins the scale's
-    origin.
+    origin; `label_noise` in [0, 1/2) is the share of labels that say the opposite of what was meant.
     """
+    if not 0.0 <= label_noise < 0.5:
+        raise ValueError(f"label_noise is a share of flipped labels in [0, 0.5), got {label_noise}")
     mask = known(where, label)
     chance, gap = _chance(label, mask, label_smoothing), score_a.float() - score_b.float()
-    loss = -chance * logsigmoid(gap - margin) - (1 - chance) * logsigmoid(-gap - margin)
+    log_a, log_b = logsigmoid(gap - margin), logsigmoid(-gap - margin)
+    if label_noise:
+        kept, flipped = math.log1p(-label_noise), math.log(label_noise)
+        log_a, log_b = (
+            torch.logaddexp(kept + log_a, flipped + log_b),
+            torch.logaddexp(kept + log_b, flipped + log_a),
+        )
+    loss = -chance * log_a - (1 - chance) * log_b
     loss = loss + centre * (score_a.float() + score_b.float()).square()
     return _pair_loss(loss, gap, label, mask)
 

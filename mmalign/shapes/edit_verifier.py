@@ -71,7 +71,7 @@ def verify_edit(source: Tensor, edited: Tensor, instructions: Sequence[str]) -> 
         kept.append(judged.kept)
         touched.append(judged.touched)
     follow, keep = torch.tensor(following), torch.tensor(kept)
-    still = _unchanged(source, edited, touched)
+    still = unchanged(source, edited, touched)
     quality = torch.tensor([sight.visual_quality for sight in after])
     overall = follow * keep * still * (1 - QUALITY_SHARE + QUALITY_SHARE * quality)
     passed = (follow == 1.0) & (keep == 1.0)
@@ -211,7 +211,7 @@ def _closeness(thing: Thing | Detected, need: Requirement) -> float:
     return float(meets(thing, need))
 
 
-def _unchanged(source: Tensor, edited: Tensor, touched: Sequence[Things]) -> Tensor:
+def unchanged(source: Tensor, edited: Tensor, touched: Sequence[Things]) -> Tensor:
     """How alike the pixels are away from the touched things, (B,): small noise is forgiven."""
     size = source.shape[-1]
     centre = (torch.arange(size) + 0.5) / size

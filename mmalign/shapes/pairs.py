@@ -11,8 +11,8 @@ Legend: F families of a block, M prompts and K pictures of a family, H W side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -47,19 +47,36 @@ CHANGE_SHARE = 0.35
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """F families: M prompts and K pictures each, and the worth of every picture under every prompt."""
+    """F families: M prompts and K pictures each, and the worth of every picture under every prompt.
+
+    Edits have one source a family, videos T frames a picture; `aspects` are parts of the worth by name.
+    """
 
     prompts: tuple[tuple[str, ...], ...]  # F of M
     categories: tuple[str, ...]  # F
-    images: Tensor  # (F, K, 3, H, W)
+    images: Tensor  # (F, K, 3, H, W), of videos (F, K, T, 3, H, W)
     utility: Tensor  # (F, K, M)
+    aspects: Mapping[str, Tensor] = field(default_factory=dict)  # (F, K, M) each
+    sources: Tensor | None = None  # (F, 3, H, W)
+
+    def worth(self, dimension: str) -> Tensor:
+        """The worth (F, K, M) in a dimension; `overall` is the whole."""
+        if dimension == "overall":
+            return self.utility
+        if dimension not in self.aspects:
+            raise ValueError(f"no dimension '{dimension}' here: use overall, {', '.join(self.aspects)}")
+        return self.aspects[dimension]
 
 
 def utility(sight: Sight, spec: PromptSpec) -> float:
     """What an ideal annotator values, in [0, 1.5]: the verifier's overall score, and more for a pass."""
-    following = grade(sight.things, spec) if sight.readable else 0.0
+    following = _follows(sight, spec)
     overall = following * (1 - QUALITY_SHARE + QUALITY_SHARE * sight.visual_quality)
     return overall + PASS_BONUS * (following == 1.0)
+
+
+def _follows(sight: Sight, spec: PromptSpec) -> float:
+    return grade(sight.things, spec) if sight.readable else 0.0
 
 
 def make_block(
@@ -79,14 +96,24 @@ def make_block(
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     images = damage(draw(scenes, size), damage_share, generator)
     sights = detect(images)
+    seen = [sights[i * num_images : (i + 1) * num_images] for i in range(num_families)]
     worth = torch.tensor(
         [
-            [[utility(sights[i * num_images + k], spec) for spec in members] for k in range(num_images)]
-            for i, members in enumerate(specs)
+            [[utility(s, spec) for spec in members] for s in row]
+            for row, members in zip(seen, specs, strict=True)
         ]
     )
+    aspects = {
+        "instruction_following": torch.tensor(
+            [
+                [[_follows(s, p) for p in members] for s in row]
+                for row, members in zip(seen, specs, strict=True)
+            ]
+        ),
+        "visual_quality": torch.tensor([[[s.visual_quality] * num_prompts for s in row] for row in seen]),
+    }
     kinds = tuple(members[0].category for members in specs)
-    return Block(asked, kinds, images.view(num_families, num_images, 3, size, size), worth)
+    return Block(asked, kinds, images.view(num_families, num_images, 3, size, size), worth, aspects)
 
 
 def _picture(spec: PromptSpec, rng: Rng) -> Scene:
@@ -150,36 +177,48 @@ def compared(num_families: int, num_images: int, num_prompts: int, num_cross: in
     return np.concatenate(first), np.concatenate(second)
 
 
+def samples_of(block: Block, *, name: str = "") -> list[Sample]:
+    """The F*K*M samples of a block, that of family f, picture k and prompt m at place (f * K + k) * M + m."""
+    families, pictures, prompts = block.utility.shape
+    images = list(block.images.flatten(0, 1))
+    sources = list(block.sources) if block.sources is not None else [None] * families
+    return [
+        Sample(block.prompts[f][m], images[f * pictures + k], sources[f], id=f"{name}{f}/{k}/{m}")
+        for f in range(families)
+        for k in range(pictures)
+        for m in range(prompts)
+    ]
+
+
 def preference_pairs(
-    block: Block, law: Law, *, seed: int, num_cross: int = 0, name: str = ""
-) -> list[PreferencePair]:
+    block: Block, law: Law, *, seed: int, num_cross: int = 0, name: str = "",
+    dimensions: Sequence[str] = ("overall",),
+) -> list[PreferencePair]:  # fmt: skip
     """The block as labelled pairs: under one prompt, of one picture under two prompts, and `num_cross` at random.
 
     Pairs share `Sample`s and samples share pictures, so that a trainer can score each once. A pair across
-    prompts belongs to the group of its first prompt.
+    prompts belongs to the group of its first prompt. Every dimension is judged apart, by the same law.
     """
     families, pictures, prompts = block.utility.shape
     rng = np.random.default_rng(seed)
     first, second = compared(families, pictures, prompts, num_cross, rng)
     keep = first != second
     first, second = first[keep], second[keep]
-    worth = block.utility.flatten()
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    labels = annotate(worth[first], worth[second], law, generator)
-    images = list(block.images.flatten(0, 1))
-    samples = [
-        Sample(block.prompts[f][m], images[f * pictures + k], id=f"{name}{f}/{k}/{m}")
-        for f in range(families)
-        for k in range(pictures)
-        for m in range(prompts)
-    ]
+    columns = []
+    for dimension in dimensions:
+        worth = block.worth(dimension).flatten()
+        columns.append(annotate(worth[first], worth[second], law, generator).tolist())
+    samples = samples_of(block, name=name)
     chance = (1.0, 0.0, 0.5)
     return [
         PreferencePair(
-            samples[i].prompt, samples[i], samples[j], {"overall": chance[label]},
-            {"overall": LABELS[label] == "tie"}, group=samples[i].prompt,
+            samples[i].prompt, samples[i], samples[j],
+            {dim: chance[label] for dim, label in zip(dimensions, labels, strict=True)},
+            {dim: LABELS[label] == "tie" for dim, label in zip(dimensions, labels, strict=True)},
+            group=samples[i].prompt,
         )
-        for i, j, label in zip(first.tolist(), second.tolist(), labels.tolist(), strict=True)
+        for i, j, *labels in zip(first.tolist(), second.tolist(), *columns, strict=True)
     ]  # fmt: skip
 
 

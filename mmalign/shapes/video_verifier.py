@@ -70,13 +70,18 @@ def verify_video(videos: Tensor, prompts: Sequence[str]) -> VideoVerdict:
     specs = [_parse(prompt) for prompt in prompts]
     sights, frames = detect(videos.flatten(0, 1)), videos.shape[1]
     clips = [sights[i * frames : (i + 1) * frames] for i in range(len(specs))]
-    tracks = [follow(clip, spec) for clip, spec in zip(clips, specs, strict=True)]
-    following = torch.tensor([_follows(*args) for args in zip(clips, tracks, specs, strict=True)])
-    motion = torch.tensor([_smoothness(track) for track in tracks])
-    visual = torch.tensor([float(np.mean([s.visual_quality for s in clip])) for clip in clips])
+    judged = torch.tensor([judge_clip(clip, spec) for clip, spec in zip(clips, specs, strict=True)])
+    following, motion, visual = judged.view(-1, 3).float().unbind(1)
     overall = following * (1 - QUALITY_SHARE * (2 - motion - visual))
     kinds = [spec.kind for spec in specs]
     return VideoVerdict(following == 1.0, following, motion, visual, overall, kinds)
+
+
+def judge_clip(clip: Sequence[Sight], spec: VideoSpec) -> tuple[float, float, float]:
+    """Instruction following, motion quality and visual quality of the frames of one clip."""
+    tracks = follow(clip, spec)
+    quality = float(np.mean([sight.visual_quality for sight in clip]))
+    return _follows(clip, tracks, spec), _smoothness(tracks), quality
 
 
 def follow(clip: Sequence[Sight], spec: VideoSpec) -> list[Track]:

@@ -17,10 +17,9 @@ from torch import Tensor
 
 from mmalign.media import from_pil, to_pil
 from mmalign.types import Sample
+from rewardmodels.probes import luma
 
 Rng = np.random.Generator
-LUMA = (0.299, 0.587, 0.114)
-"""Rec. 601 weights of red, green and blue."""
 
 
 def wrong_prompt(sample: Sample, other: Sample, rng: Rng) -> Sample:
@@ -98,13 +97,8 @@ def gaussian(frames: Tensor, sigma: float) -> Tensor:
 def oversaturated(sample: Sample, other: Sample, rng: Rng) -> Sample:
     """Every colour 1.5 times as far from its grey."""
     frames = sample.frames()
-    grey = luma(frames)
+    grey = luma(frames[None])[0][:, None]
     return replace(sample, media=(grey + 1.5 * (frames - grey)).clamp(0, 1))
-
-
-def luma(frames: Tensor) -> Tensor:
-    """(T, 1, H, W) brightness of (T, 3, H, W)."""
-    return (frames * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def still_video(sample: Sample, other: Sample, rng: Rng) -> Sample:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmalign.media import to_pil
 from mmalign.types import Sample
-from rewardmodels.trust.changes import luma
+from rewardmodels import probes
 
 NUM_FRAMES = 4
 EDGE = 0.1
@@ -51,20 +51,19 @@ def log_jpeg(sample: Sample, frames: Tensor) -> float:
 
 def saturation(sample: Sample, frames: Tensor) -> float:
     """Mean S of HSV: (max - min) / max of the three channels, 0 for black."""
-    top, bottom = frames.amax(1), frames.amin(1)
-    return float(((top - bottom) / top.clamp_min(1e-6)).mean())
+    return float(probes.mean_saturation(frames[None]))
 
 
 def brightness(sample: Sample, frames: Tensor) -> float:
     """Mean luma."""
-    return float(luma(frames).mean())
+    return float(probes.mean_brightness(frames[None]))
 
 
 def contrast(sample: Sample, frames: Tensor) -> float:
     """Logarithm of the variance of the Laplacian of luma: high for sharp detail, low for blur."""
-    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).view(1, 1, 3, 3)
-    grey = F.pad(luma(frames), (1, 1, 1, 1), mode="replicate")
-    return math.log(float(F.conv2d(grey, kernel).var(correction=0)) + 1e-8)
+    if min(frames.shape[-2:]) < 3:
+        return NAN
+    return math.log(float(probes.laplacian_variance(frames[None])) + 1e-8)
 
 
 def colour_entropy(sample: Sample, frames: Tensor) -> float:
@@ -79,7 +78,7 @@ def colour_entropy(sample: Sample, frames: Tensor) -> float:
 def edge_density(sample: Sample, frames: Tensor) -> float:
     """Share of pixels where luma changes by more than 0.1 a pixel (Sobel)."""
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).view(1, 1, 3, 3) / 8
-    grey = F.pad(luma(frames), (1, 1, 1, 1), mode="replicate")
+    grey = F.pad(probes.luma(frames[None])[0][:, None], (1, 1, 1, 1), mode="replicate")
     slope = torch.hypot(F.conv2d(grey, across), F.conv2d(grey, across.transpose(-1, -2)))
     return float((slope > EDGE).float().mean())
 
@@ -112,7 +111,7 @@ def source_similarity(sample: Sample, frames: Tensor) -> float:
 def motion(sample: Sample, frames: Tensor) -> float:
     """Mean difference of neighbouring frames, of all frames."""
     whole = sample.frames()
-    return float((whole[1:] - whole[:-1]).abs().mean()) if len(whole) > 1 else NAN
+    return float(probes.mean_motion(whole[None])) if len(whole) > 1 else NAN
 
 
 FACTORS: tuple[Factor, ...] = (

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmalign.types import Sample
+from rewardmodels.probes import luma
 from rewardmodels.trust import changes, findings
 from rewardmodels.trust.factors import contrast, saturation
 from rewardmodels.trust.probes import PROBES, Answers, partners, why_not
@@ -176,7 +177,7 @@ def test_saturation_grows_by_half_and_brightness_stays():
     after = changes.oversaturated(sample, sample, np.random.default_rng(0)).frames()
     grey = 0.299 * 0.5 + 0.587 * 0.4 + 0.114 * 0.3
     assert after[0, :, 0, 0].tolist() == pytest.approx([grey + 1.5 * (v - grey) for v in (0.5, 0.4, 0.3)])
-    assert changes.luma(after)[0, 0, 0, 0].item() == pytest.approx(grey)
+    assert luma(after[None])[0, 0, 0, 0].item() == pytest.approx(grey)
 
 
 def test_blur_keeps_the_mean_and_spreads_a_point_as_its_gaussian():

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mmalign.commands.options import Config, Output, Overrides
 from mmalign.data.importing import FORMATS
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Preference data: make, import, check.")
@@ -106,6 +107,56 @@ def data_check(
         inputs, output=output, with_media=media, root=media_root, allow_http=allow_http
     ).faults:
         raise typer.Exit(3)
+
+
+@app.command("synthesize")
+def data_synthesize(
+    input: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder from `mmalign generate`, or JSONL with {image, prompt}.", show_default=False
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    config: Config = None,
+    reward: Annotated[str | None, typer.Option(help="The reward that orders the samples.")] = None,
+    helper: Annotated[
+        list[str] | None, typer.Option("--helper", help="A further reward that must agree. Repeatable.")
+    ] = None,
+    pairwise: Annotated[
+        str | None, typer.Option(help="A judge of pairs that must name the same winner.")
+    ] = None,
+    rank: Annotated[
+        str | None,
+        typer.Option(help="all pairs, extremes (best against worst), or k: best k against worst k."),
+    ] = None,
+    margin: Annotated[float | None, typer.Option(help="Scores must differ by so much.")] = None,
+    output: Output = None,
+) -> None:
+    """Preference pairs out of a generator's samples: scored, and only sure pairs kept; says what was dropped and why.
+
+    Example: [cyan]mmalign data synthesize runs/pictures --reward shapes-reward --helper shapes-verifier
+    --rank extremes --margin 0.2 -o runs/synthetic.jsonl[/]
+    """
+    from pipelines import settings
+    from pipelines.synthesis import Synthesize
+
+    words = list(overrides or [])
+    if input is not None and "=" in input and not Path(input).exists():
+        words, input = [input, *words], None
+    given = {
+        "input": input,
+        "reward": reward,
+        "helpers": [{"name": name} for name in helper or []],
+        "pairwise": None if pairwise is None else {"name": pairwise},
+        "filters.rank": int(rank) if rank is not None and rank.isdigit() else rank,
+        "filters.margin": margin,
+        "output": output,
+    }
+    wanted = settings.gather(Synthesize, config, given, words, verb="data synthesize")
+    from pipelines import synthesize as pipeline
+
+    pipeline.run(wanted)
 
 
 @app.command("votes")

@@ -1,0 +1,161 @@
+"""The verb `data synthesize`: a generator's samples scored by a reward, and the sure pairs kept as comparisons.
+
+Scoring is the verb `score` (resumable, in a folder beside the output); the rules are `mmalign.data.synthesis`. Written
+are the comparisons (mmalign.pref/1, .jsonl or .parquet) and `<output>.report.json`: what was kept, what was dropped for
+which reason, how often further judges agreed.
+
+Shape legend: `T` frames, `C H W` pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import rewardmodels
+from mmalign import media
+from mmalign.config import Reward
+from mmalign.data import formats, synthesis
+from mmalign.data.synthesis import Account, Proposal, Scored
+from mmalign.types import Sample
+from pipelines import manifest, score
+from pipelines.manifest import Item
+from pipelines.settings import Score
+from pipelines.synthesis import Synthesize
+from pipelines.tables import write_json
+
+
+def run(settings: Synthesize) -> Account:
+    """Scores what has no score yet, keeps the sure pairs, writes them with a report."""
+    output = Path(settings.output)
+    if output.suffix not in formats.SUFFIXES:
+        raise ValueError(f"--output {output} must end in {' or '.join(formats.SUFFIXES)}")
+    rules, account = settings.filters.rules(), Account()
+    needed, num = rules.helpers_needed, len(settings.helpers)
+    if needed is not None and needed > num:
+        raise ValueError(f"filters.helpers_needed is {needed} and there are {num} helpers")
+    items = {item.id: item for item in manifest.read(settings.input)}
+    samples = list(_scored(settings, items, output))
+    proposals = synthesis.propose(synthesis.groups_of(samples, account), rules, account)
+    verdicts, judge = _ask_pairs(settings, proposals, items)
+    kept = synthesis.settle(proposals, rules, account, verdicts=verdicts, judge=judge)
+    found = synthesis.comparisons(
+        kept, rules=rules, reward=settings.reward.name, split=settings.split, source="mmalign synthesize"
+    )
+    num_comparisons = formats.write(output, found)
+    report = {
+        "reward": settings.reward.name,
+        "helpers": [helper.name for helper in settings.helpers],
+        "pairwise": None if settings.pairwise is None else settings.pairwise.name,
+        "filters": settings.filters.model_dump(),
+        "num_comparisons": num_comparisons,
+        **account.as_dict(),
+    }
+    write_json(report, output.with_name(f"{output.stem}.report.json"))
+    _tell(report, output)
+    return account
+
+
+def _scored(settings: Synthesize, items: dict[str, Item], output: Path) -> Iterator[Scored]:
+    """Every item with the reward's and the helpers' scores, through the verb `score`."""
+    folder = output.with_name(f"{output.stem}-scores")
+    score.run(
+        Score(
+            input=settings.input,
+            rewards=(settings.reward, *settings.helpers),
+            output=str(folder),
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            fps=settings.fps,
+            max_frames=settings.max_frames,
+            gallery=0,
+        )
+    )
+    with (folder / "scores.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            yield _sample(row, items[row["id"]], settings, output.parent)
+
+
+def _sample(row: dict[str, Any], item: Item, settings: Synthesize, root: Path) -> Scored:
+    first, *rest = row["scores"]  # in the order the rewards were given
+    dimension, own = settings.dimension, row["scores"][first]
+    if dimension not in own:
+        raise ValueError(f"{first} has no dimension '{dimension}': set dimension to one of {', '.join(own)}")
+    seed = item.metadata.get("seed")
+    return Scored(
+        id=item.id,
+        uri="" if item.file is None else _relative(item.file, root),
+        prompt=item.prompt,
+        score=own[dimension],
+        reason=row["reasons"].get(first),
+        helpers={label: row["scores"][label]["overall"] for label in rest},
+        source=None if item.source is None else _relative(item.source, root),
+        model=None if item.metadata.get("model") is None else str(item.metadata["model"]),
+        seed=seed if isinstance(seed, int) else None,
+        video=item.file is not None and media.is_video(item.file),
+    )
+
+
+def _ask_pairs(
+    settings: Synthesize, proposals: Sequence[Proposal], items: dict[str, Item]
+) -> tuple[list[float | str] | None, str]:
+    """What the pairwise judge says of each proposal: p(i better), or why not. None without a judge."""
+    if settings.pairwise is None:
+        return None, "pairwise judge"
+    judge = _pair_judge(settings.pairwise)
+    made: list[float | str] = []
+    for one in proposals:
+        try:
+            couple = _decoded(one.i.id, items, settings), _decoded(one.j.id, items, settings)
+        except ValueError as problem:
+            made.append(" ".join(str(problem).split()))
+            continue
+        (decision,) = judge.compare([couple])
+        made.append(decision.probability if decision.reason is None else decision.reason)
+    return made, settings.pairwise.name
+
+
+def _pair_judge(reward: Reward) -> Any:
+    loaded: Any = rewardmodels.load(reward.name, **reward.options)
+    judge = getattr(loaded, "judge", loaded)  # a win rate holds the judge it asks
+    if not hasattr(judge, "compare"):
+        raise ValueError(
+            f"--pairwise {reward.name} scores samples one by one: give it as --helper, or name a judge of pairs"
+        )
+    return judge
+
+
+def _decoded(id: str, items: dict[str, Item], settings: Synthesize) -> Sample:
+    item = items[id]
+    assert item.file is not None
+    frames = media.read(item.file, fps=settings.fps, max_frames=settings.max_frames)
+    source = None if item.source is None else media.read(item.source, max_frames=settings.max_frames)
+    return Sample(item.prompt, frames, source, item.id, item.metadata)
+
+
+def _relative(file: Path, root: Path) -> str:
+    place = Path(os.path.abspath(file))
+    try:
+        return place.relative_to(os.path.abspath(root)).as_posix()
+    except ValueError:
+        return place.as_posix()
+
+
+def _tell(report: dict[str, Any], output: Path) -> None:
+    console = Console()
+    for reason, num in sorted(report["dropped"].items(), key=lambda pair: -pair[1]):
+        console.print(f"{num} pairs dropped: {reason}", markup=False)
+    for reason, num in list(report["unscored"].items())[:5]:
+        console.print(f"{num} samples without a score: {reason}", style="yellow", markup=False)
+    for name, share in report["agreement"].items():
+        console.print(f"{name} agrees in {share:.0%} of {report['asked'][name]} pairs", markup=False)
+    console.print(
+        f"{report['kept']} of {report['num_pairs']} pairs kept, of {report['num_samples']} samples of "
+        f"{report['num_groups']} prompts: {output}", markup=False, soft_wrap=True,
+    )  # fmt: skip

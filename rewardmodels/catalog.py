@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -196,10 +197,10 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
         _check_options(name_or_path, from_file, options)
         return from_file(path, **options)
     if (path / CONFIG).is_file():
-        from rewardmodels.vlm import load_folder
-
-        _check_options(name_or_path, load_folder, options)
-        return load_folder(path, **options)
+        open_folder = _folder_loader(path)
+        _check_options(name_or_path, open_folder, options)
+        opened: RewardModel = open_folder(path, **options)
+        return opened
     if path.is_dir():
         raise ValueError(f"{path} holds no {CONFIG}: give the folder that `mmalign train-reward` wrote")
     if _FUNCTION.fullmatch(name_or_path):
@@ -212,6 +213,13 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
     raise ValueError(
         f"no reward '{name_or_path}': {hint} (or a model folder, a YAML file, or a Python function as module:name)"
     )
+
+
+def _folder_loader(path: Path) -> Any:
+    """What opens a saved reward of this family."""
+    family = json.loads((path / CONFIG).read_text(encoding="utf-8")).get("family")
+    module = "rewardmodels.plural" if family == "plural" else "rewardmodels.vlm"
+    return importlib.import_module(module).load_folder
 
 
 def _check_options(name: str, loader: Any, options: Mapping[str, Any]) -> None:

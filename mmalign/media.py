@@ -113,6 +113,15 @@ def probe(path: Path | str) -> Info:
         return Info("video" if is_video(file) else "image", width, height, num_frames, None)
 
 
+def num_pixels(path: Path | str) -> int:
+    """Width times height of a picture by its header; 0 where it cannot be read or is too large to be."""
+    try:
+        with _open_image(Path(path), str(path), MAX_PIXELS) as image:
+            return image.width * image.height
+    except ValueError:
+        return 0
+
+
 def from_pil(image: Image.Image) -> Tensor:
     """(1, 3, H, W) in [0, 1] from any Pillow image."""
     image = ImageOps.exif_transpose(image)
@@ -164,7 +173,11 @@ def find(folder: Path | str, *, kinds: Sequence[str] = ("image", "video")) -> li
 
 def _existing(path: Path | str) -> Path:
     file = Path(path)
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except (OSError, ValueError):  # a name that no file can have: too long, or with a zero byte
+        there = False
+    if not there:
         raise ValueError(f"{file}: no such file")
     if not is_media(file):
         known = " ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))

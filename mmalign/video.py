@@ -18,9 +18,16 @@ from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
 
 MAX_VIDEO_PIXELS = 2**28
 """Most pixels, over all frames chosen, that one call decodes: 3 GB as float32."""
+
+_OPENED_AS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,ogg,asf,m4v,h264,gif",
+}
+"""What a file may be, whatever it is called: no playlist that names other files or addresses."""
 
 _EIGHT_BIT = frozenset({"yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p"})
 _DAMAGED = (av.error.FFmpegError, EOFError, IndexError)
@@ -68,7 +75,7 @@ def index(file: Path) -> Index:
     """Reads the time stamps of all frames, and decodes the first."""
     try:
         packets = _packets(file)
-        with av.open(str(file)) as container:
+        with _open(file) as container:
             first = next(container.decode(video=0), None)
     except _DAMAGED as problem:
         raise ValueError(
@@ -143,9 +150,13 @@ def encode(file: Path, pixels: np.ndarray, *, fps: float) -> None:
         container.mux(stream.encode())
 
 
+def _open(file: Path) -> InputContainer:
+    return av.open(str(file), container_options=_OPENED_AS, metadata_errors="ignore")
+
+
 def _packets(file: Path) -> list[_Packet]:
     """Every packet of pictures, in decoding order. A file that announces clearly more than it holds was cut short."""
-    with av.open(str(file)) as container:
+    with _open(file) as container:
         if not container.streams.video:
             raise ValueError(f"{file} has no pictures in it (sound only); leave it out or replace it")
         stream = container.streams.video[0]
@@ -186,7 +197,7 @@ def _decode_av(file: Path, wanted: list[int], content: Index) -> np.ndarray:
     places = {content.stamps[position]: k for k, position in enumerate(wanted)}
     frames: dict[int, np.ndarray] = {}
     try:
-        with av.open(str(file)) as container:
+        with _open(file) as container:
             for frame in container.decode(video=0):
                 if frame.pts in places:
                     upright = np.rot90(frame.to_ndarray(format="rgb24"), content.rotation // 90)

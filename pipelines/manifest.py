@@ -35,11 +35,16 @@ class Item:
     @property
     def fingerprint(self) -> str:
         """Changes when the file, its source or the prompt does; part of what makes an item done."""
-        marks = [self.prompt]
-        for path in (self.file, self.source):
-            stat = path.stat() if path is not None and path.is_file() else None
-            marks.append("" if stat is None else f"{stat.st_size}-{stat.st_mtime_ns}")
-        return "|".join(marks)
+        return "|".join([self.prompt, _mark(self.file), _mark(self.source)])
+
+
+def _mark(path: Path | None) -> str:
+    """Size and time of a file; empty for none, and for a name that no file can have."""
+    try:
+        stat = None if path is None else path.stat()
+    except (OSError, ValueError):
+        stat = None
+    return "" if stat is None else f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
 def read(path: Path | str, *, prompt: str | None = None) -> list[Item]:
@@ -64,21 +69,32 @@ def read(path: Path | str, *, prompt: str | None = None) -> list[Item]:
 
 def _from_file(file: Path, root: Path, prompt: str | None) -> Item:
     beside = file.with_suffix(".txt")
-    own = beside.read_text(encoding="utf-8").strip() if beside.is_file() else None
-    return Item(file.relative_to(root).as_posix(), file, own or prompt or "")
+    name = file.relative_to(root).as_posix()
+    try:
+        own = beside.read_text(encoding="utf-8-sig").strip() if beside.is_file() else None
+    except UnicodeDecodeError:
+        return Item(name, file, problem=f"its prompt {beside.name} is not UTF-8 text: save it as UTF-8")
+    return Item(name, file, own or prompt or "")
 
 
 def _read_rows(path: Path, prompt: str | None) -> list[Item]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [_from_line(line, number, path, prompt) for number, line in enumerate(lines, 1) if line.strip()]
+    """One item a line. Lines end with a line feed only: texts may hold every other separator that Unicode knows."""
+    with path.open("rb") as file:
+        lines = [line.decode("utf-8", errors="replace").strip("\ufeff \t\r\n") for line in file]
+    return [_from_line(line, number, path, prompt) for number, line in enumerate(lines, 1) if line]
 
 
 def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
     unnamed = f"line {number}"
     try:
         row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as problem:
         return Item(unnamed, None, problem=f"{path.name}:{number} is not valid JSON ({problem})")
+    except RecursionError:
+        return Item(unnamed, None, problem=f"{path.name}:{number} is not valid JSON (nested too deep)")
+    except UnicodeEncodeError:
+        return Item(unnamed, None, problem=f"{path.name}:{number} is not text: it holds half a character")
     if not isinstance(row, dict):
         return Item(unnamed, None, problem=f"{path.name}:{number} is not an object")
     name = next((row[key] for key in FILE_KEYS if isinstance(row.get(key), str)), None)
@@ -92,7 +108,11 @@ def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
         )
     if not isinstance(own, str):
         return Item(identity, None, problem=f"{path.name}:{number} has a prompt that is not text")
-    source = path.parent / row["source"] if isinstance(row.get("source"), str) else None
+    if not isinstance(row.get("source"), str | None):
+        return Item(
+            identity, None, problem=f"{path.name}:{number} has a source that is not the name of a file"
+        )
+    source = None if row.get("source") is None else path.parent / row["source"]
     rest = {key: value for key, value in row.items() if key not in OWN_KEYS}
     return Item(identity, path.parent / name, own, source, rest)
 

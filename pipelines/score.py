@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ from pipelines.shards import Shards
 
 VIDEO_WEIGHT = 4
 """A video counts as so many pictures when a window of decoded files is filled."""
+MANY_PIXELS = 2**21
+"""So many pixels more (25 MB as float32) and a picture counts as one more."""
 
 Row = dict[str, Any]
 
@@ -89,7 +91,7 @@ def _missing(
 def _score(todo: Sequence[tuple[Item, list[Judge]]], settings: Score, shards: Shards) -> None:
     """Window by window: decode ahead, group by size, ask every reward for what it lacks, write."""
     wanted = {item.id: lacking for item, lacking in todo}
-    windows = list(_windows([item for item, _ in todo], settings.batch_size))
+    windows = _windows([item for item, _ in todo], settings.batch_size)
     with tqdm(total=len(todo), desc="scoring", unit="file") as progress:
         for decoded in _decode_ahead(windows, settings):
             for item in decoded:
@@ -107,11 +109,11 @@ def _score(todo: Sequence[tuple[Item, list[Judge]]], settings: Score, shards: Sh
 
 
 def _windows(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
-    """Items in order, as many at a time as may be decoded together."""
+    """Items in order, as many at a time as may be decoded together; a large picture counts as several."""
     window: list[Item] = []
     weight = 0
     for item in items:
-        cost = VIDEO_WEIGHT if item.file is not None and media.is_video(item.file) else 1
+        cost = _cost(item)
         if window and weight + cost > batch_size:
             yield window
             window, weight = [], 0
@@ -121,7 +123,15 @@ def _windows(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
         yield window
 
 
-def _decode_ahead(windows: Sequence[list[Item]], settings: Score) -> Iterator[list[_Decoded]]:
+def _cost(item: Item) -> int:
+    if item.file is None or item.problem is not None:
+        return 1
+    if media.is_video(item.file):
+        return VIDEO_WEIGHT
+    return 1 + media.num_pixels(item.file) // MANY_PIXELS
+
+
+def _decode_ahead(windows: Iterable[list[Item]], settings: Score) -> Iterator[list[_Decoded]]:
     """The next window is decoded by workers while the present one is judged; memory holds two windows."""
     if settings.workers == 0:
         yield from ([_decode(item, settings) for item in window] for window in windows)

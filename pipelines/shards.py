@@ -95,7 +95,7 @@ class Shards:
         if rest:
             shard.write_text(whole + "\n" if whole else "", encoding="utf-8")
         known = self.records.setdefault(label, {})
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(whole.split("\n") if whole else [], start=1):
             try:
                 record = json.loads(line)
                 known[record["id"]] = record

@@ -53,10 +53,11 @@ def grown(kind: str, tokens: tuple[str, ...]) -> tuple[PreTrainedModel, PreTrain
 
 
 def ranknet(prefix: str, width: int = 32, seed: int = 0) -> dict[str, Tensor]:
-    """The MLP of HPSv3 and EditReward, with 8 and 4 in place of 1024 and 16."""
+    """The MLP of HPSv3 and EditReward, with 8 and 4 in place of 1024 and 16; biases keep its ReLUs awake."""
     shapes = {0: (8, width), 3: (4, 8), 5: (2, 4)}
     return {
         f"{prefix}.{layer}.{kind}": random(*(shape if kind == "weight" else shape[:1]), seed=seed + layer)
+        + float(kind == "bias")
         for layer, shape in shapes.items()
         for kind in ("weight", "bias")
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -110,23 +111,31 @@ def rating_loss(method: Method, read: Readout, samples: Sequence[Sample]) -> Los
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """The candidates of one prompt, and how often each won against the others (a tie is half a win)."""
+    """The candidates of one prompt, or the prompts of one medium, and how often each won (a tie is half a win)."""
 
     samples: tuple[Sample, ...]
     wins: tuple[float, ...]
     weight: float = 1.0
 
+    @property
+    def one_prompt(self) -> bool:
+        """Whether it is media that are compared."""
+        return len({sample.prompt for sample in self.samples}) == 1
+
 
 def lists_of(pairs: Sequence[PreferencePair], dimension: str) -> list[Listed]:
-    """All candidates of every prompt and source among the pairs; pairs across prompts say nothing here."""
-    found: dict[tuple[str, object], dict[int, tuple[Sample, float]]] = {}
-    weights: dict[tuple[str, object], float] = {}
+    """All candidates of every prompt and source among the pairs, and all prompts of every medium.
+
+    Pairs that have neither in common say nothing here.
+    """
+    found: dict[tuple[object, object], dict[int, tuple[Sample, float]]] = {}
+    weights: dict[tuple[object, object], float] = {}
     for pair in pairs:
         label = pair.labels.get(dimension, float("nan"))
-        if pair.a.prompt != pair.b.prompt or math.isnan(label):
+        shared = pair.a.prompt if pair.a.prompt == pair.b.prompt else _identity(pair.a.media)
+        if math.isnan(label) or (shared != pair.a.prompt and shared != _identity(pair.b.media)):
             continue
-        source = pair.a.source
-        key = (pair.a.prompt, id(source) if isinstance(source, Tensor) else source)
+        key = (shared, _identity(pair.a.source))
         members = found.setdefault(key, {})
         weights[key] = pair.weight
         for sample, share in ((pair.a, label), (pair.b, 1 - label)):
@@ -135,6 +144,10 @@ def lists_of(pairs: Sequence[PreferencePair], dimension: str) -> list[Listed]:
         Listed(tuple(s for s, _ in members.values()), tuple(w for _, w in members.values()), weights[key])
         for key, members in found.items()
     ]
+
+
+def _identity(media: Tensor | Path | None) -> object:
+    return id(media) if isinstance(media, Tensor) else media
 
 
 def list_loss(method: Method, scores: Tensor, lists: Sequence[Listed]) -> Loss:

@@ -91,7 +91,7 @@ def read_samples(model: VlmReward, samples: Sequence[Sample]) -> Readout:
 
 
 def read_lists(model: VlmReward, lists: Sequence[Listed], generator: torch.Generator) -> Tensor:
-    """Scores (G, N) of the candidates of G prompts, all lists being of one length.
+    """Scores (G, N) of the candidates of G prompts, or of G media under N prompts; all lists are of one kind.
 
     Candidates that share a forward pass stand in a random order, and in companies of a random size (1, 2, 4 ... up to
     `num_together`): so scores do not depend on the place, and those of different companies can be compared.
@@ -104,7 +104,8 @@ def read_lists(model: VlmReward, lists: Sequence[Listed], generator: torch.Gener
         return values[
             torch.tensor([[place[id(s)] for s in one.samples] for one in lists], device=values.device)
         ]
-    sizes = [size for size in range(1, min(num, model.head.num_together) + 1) if num % size == 0]
+    most = min(num, model.head.num_together) if lists[0].one_prompt else 1
+    sizes = [size for size in range(1, most + 1) if num % size == 0]
     size = sizes[int(torch.randint(len(sizes), (), generator=generator))]
     orders = torch.stack([torch.randperm(num, generator=generator) for _ in lists])
     rows = [
@@ -195,12 +196,12 @@ class RewardTraining:
         return rating_loss(self.recipe.method, read, samples)
 
     def _list_loss(self, lists: Sequence[Listed], number: int) -> Loss:
-        by_size: dict[int, list[Listed]] = {}
+        alike: dict[tuple[int, bool], list[Listed]] = {}
         for one in lists:
-            by_size.setdefault(len(one.samples), []).append(one)
+            alike.setdefault((len(one.samples), one.one_prompt), []).append(one)
         draws, parts = generator(self.recipe.seed, "candidates", number), []
         with self._draws(number):
-            for members in by_size.values():
+            for members in alike.values():
                 parts.append(list_loss(self.recipe.method, read_lists(self.model, members, draws), members))
         metrics = {key: torch.stack([part.metrics[key] for part in parts]).mean() for key in parts[0].metrics}
         return Loss(torch.cat([part.per_sample for part in parts]), metrics)

@@ -1,0 +1,175 @@
+"""Every family of hidden-state rewards, trained from nothing on shapes with a tiny Qwen3-VL: one table.
+
+    python benchmarks/reward_families.py --worlds images edits videos
+
+A run takes the recipe of its family, `reward/<family>`, for `--updates` updates on the endless stream of one world,
+whose annotators are uncertain and see ties. Measured on prompts that were neither trained nor calibrated on: the pair
+accuracy that fresh answers can be expected to give, beside the best that anyone could reach, and their ratio; the same
+three ways, with ties by the calibrated threshold; by dimension where there are several; and the probes of
+`rewardmodels.shape_probes`. Results go to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is
+not run again, and what was stopped goes on.
+
+Shape legend: none; everything here is a row of a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rewardmodels
+from mmalign.shapes.worlds import WORLDS
+from pipelines import train_reward
+from rewardmodels.shape_probes import probe
+
+NAMES = {"images": "shapes", "edits": "shapes-edits", "videos": "shapes-videos"}
+STAGES = {
+    "images": "[{until: 0.03, categories: [single_object, colors], damage: 0.0},"
+    " {until: 0.10, categories: [single_object, colors, size, counting, two_object], damage: 0.2},"
+    " {until: 0.20, damage: 0.35}, {until: 1.0, damage: 0.5}]",
+    "edits": "[{until: 0.10, categories: [recolor, remove, replace], damage: 0.0}, {until: 0.2, damage: 0.2},"
+    " {until: 1.0, damage: 0.5}]",
+    "videos": "[{until: 0.10, categories: [recolor, move], damage: 0.0}, {until: 0.2, damage: 0.2},"
+    " {until: 1.0, damage: 0.5}]",
+}
+"""From easy to hard: without it the first updates see nothing that they could learn from."""
+THETA = 2.0
+"""Tie parameter of the annotators: at equal worth a third of the answers are ties."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a recipe needs changed in a world, and what its information cannot decide."""
+
+    blind: str = ""
+    changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+ASPECTS = ["model.template=two-aspects/1", "method.dimensions=[visual_quality, instruction_following]"]
+FAMILIES: dict[str, Family] = {
+    "base-reward-like": Family(),
+    "ixc-reward-like": Family(),
+    "hpsv3-like": Family(),
+    "video-reward-like": Family(
+        "aspects before the prompt do not see it; overall is linear in the aspects",
+        {
+            "images": ASPECTS,
+            "edits": ["method.dimensions=[visual_quality, preservation, instruction_following]"],
+        },
+    ),
+    "edit-reward-like": Family("overall is linear in following and quality: what was preserved is not asked"),
+    "vefx-like": Family(
+        "levels of single items; overall is linear in the aspects",
+        {
+            "images": [
+                "model.template=two-levels/1",
+                "method.dimensions=[instruction_following, visual_quality]",
+            ],
+            "videos": ["method.dimensions=[instruction_following, visual_quality, motion_quality]"],
+        },
+    ),
+    "soli-reward-like": Family(
+        "one bit an item: differences among good ones, or among bad ones, hardly show"
+    ),
+    "list-like": Family(),
+    "yojo-like": Family(),
+    "adiee-like": Family("levels of single items"),
+    "edithf-like": Family("levels of single items"),
+}
+HEADINGS = (
+    "world", "family", "accuracy", "best", "ratio", "three-way", "best", "ratio", "dimensions (ratio)",
+    "wrong prompt", "identity / still", "updates", "seconds", "cannot see",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    for world in options.worlds:
+        for family in options.families:
+            path = folder / f"{world}-{family}.json"
+            if not path.exists():
+                result = run(family, world, options)
+                path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            write_table(folder)
+    print((folder / "table.md").read_text(encoding="utf-8"))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--worlds", nargs="+", default=["images"], choices=list(NAMES))
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--updates", type=int, default=2600)
+    parser.add_argument(
+        "--num-prompts", type=int, default=1000, help="prompts to calibrate and to measure on"
+    )
+    parser.add_argument("--num-probes", type=int, default=400, help="contrasts of each probe")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further recipe overrides")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--output", default="runs/reward-families")
+    return parser.parse_args(arguments)
+
+
+def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One training with what was measured after it."""
+    name, target = NAMES[world], Path(options.output) / f"{world}-{family}"
+    overrides = [
+        f"data.pairs={name}", f"data.heldout={name}", f"data.calibration={name}",
+        f"data.shapes.theta={THETA}", f"data.shapes.stages={STAGES[world]}",
+        f"budget.updates={options.updates}", f"optimizer.warmup={min(50, max(1, options.updates // 10))}",
+        f"evaluation.every={max(1, options.updates // 10)}", f"evaluation.final_prompts={options.num_prompts}",
+        f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set,
+    ]  # fmt: skip
+    quality = train_reward.run(f"reward/{family}", overrides)
+    reward = rewardmodels.load(str(target / "reward"))
+    probes = probe(reward, WORLDS[name], num=options.num_probes)
+    return {
+        "family": family, "world": world, "quality": quality, "probes": probes,
+        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)",
+    }  # fmt: skip
+
+
+def write_table(folder: Path) -> None:
+    """All results in the folder as one Markdown table."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-like.json"))]
+    rows = [HEADINGS, ["---"] * len(HEADINGS), *(row(one) for one in found)]
+    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
+    (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def row(result: Mapping[str, Any]) -> list[str]:
+    """One line of the table."""
+    quality, probes = result["quality"], result["probes"]
+    parts = quality.get("dimensions", {}).items()
+    dimensions = [
+        f"{name.replace('_', ' ')} {part['ratio']:.1%}" for name, part in parts if name != "overall"
+    ]
+    second = next((value for name, value in probes.items() if name != "wrong_prompt"), None)
+    return [
+        result["world"], result["family"], *_three(quality), *_three(quality["three_way"]),
+        ", ".join(dimensions) or "-", _rate(probes["wrong_prompt"]), "-" if second is None else _rate(second),
+        str(quality["updates"]), str(quality["seconds"]), FAMILIES[result["family"]].blind or "-",
+    ]  # fmt: skip
+
+
+def _three(part: Mapping[str, float]) -> list[str]:
+    return [f"{part['expected']:.3f}", f"{part['best']:.3f}", f"{part['ratio']:.1%}"]
+
+
+def _rate(found: Mapping[str, float]) -> str:
+    return f"{found['mean']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -26,13 +26,27 @@ def finetune(recipe: Recipe, overrides: Overrides = None) -> None:
 
 @app.command("train-reward", rich_help_panel=PANELS["train"])
 def train_reward(recipe: Recipe, overrides: Overrides = None) -> None:
-    """Train a reward model on preference pairs.
+    """Train a reward model on preference pairs; a personal one (`plural/...`) on votes that name their annotators.
 
     Example: [cyan]mmalign train-reward reward/shapes output=runs/reward[/]
     """
+    if _is_plural(recipe):
+        from pipelines import train_plural
+
+        train_plural.run(recipe, overrides or [])
+        return
     from pipelines import train_reward as pipeline
 
     pipeline.run(recipe, overrides or [])
+
+
+def _is_plural(recipe: str) -> bool:
+    """Whether a recipe is that of a personal reward: its model has prototypes."""
+    from mmalign.config import find_recipe
+    from mmalign.strict import read_yaml
+
+    model = read_yaml(find_recipe(recipe)).get("model")
+    return isinstance(model, dict) and "prototypes" in model
 
 
 @app.command(rich_help_panel=PANELS["train"])
@@ -44,6 +58,11 @@ def validate(recipe: Recipe, overrides: Overrides = None) -> None:
     from mmalign.config import find_recipe, load_config, to_yaml
     from mmalign.strict import read_yaml
 
+    if _is_plural(recipe):
+        from rewardmodels.plural_recipe import PluralRecipe
+
+        typer.echo(to_yaml(load_config(recipe, overrides or [], PluralRecipe)))
+        return
     model = read_yaml(find_recipe(recipe)).get("model")
     if isinstance(model, dict) and {"name", "template", "head", "scratch"} & model.keys():  # a reward model's
         from rewardmodels.recipe import RewardRecipe

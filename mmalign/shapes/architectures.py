@@ -20,7 +20,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 IMAGE_SIZE = 32
@@ -30,27 +30,39 @@ TEXT_WIDTH = 64
 
 
 def build_tokenizer(words: Sequence[str]) -> CLIPTokenizer:
-    """A CLIP tokenizer whose byte-pair merges make one token of each of `words`."""
-    trainer = trainers.BpeTrainer(
-        vocab_size=4000,
-        end_of_word_suffix="</w>",
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    bpe.train_from_iterator([" ".join(words)] * 4, trainer)
-    learned = json.loads(bpe.to_str())["model"]
+    """A CLIP tokenizer whose byte-pair merges make one token of each of `words`; the same for the same words."""
+    merges: list[tuple[str, str]] = []
+    for word in sorted(set(words)):
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        for merge in merges:
+            pieces = merged(pieces, merge)
+        while len(pieces) > 1:
+            merges.append((pieces[0], pieces[1]))
+            pieces = merged(pieces, merges[-1])
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
-    merges = [" ".join(merge) for merge in learned["merges"]]
-    pieces += ["".join(merge) for merge in learned["merges"]]
-    pieces += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(merge) for merge in merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    numbers = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "vocab.json").write_text(json.dumps(vocabulary))
-        (Path(folder) / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+        (Path(folder) / "vocab.json").write_text(json.dumps(numbers))
+        lines = ["#version: 0.2", *(" ".join(merge) for merge in merges), ""]
+        (Path(folder) / "merges.txt").write_text("\n".join(lines))
         return CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_TOKENS)
+
+
+def merged(pieces: Sequence[str], merge: tuple[str, str]) -> list[str]:
+    """The pieces of a word after one byte-pair merge.
+
+    >>> merged(["a", "n", "a", "n"], ("a", "n"))
+    ['an', 'an']
+    """
+    made: list[str] = []
+    for piece in pieces:
+        if made and (made[-1], piece) == merge:
+            made[-1] += piece
+        else:
+            made.append(piece)
+    return made
 
 
 def text_config(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPTextConfig:

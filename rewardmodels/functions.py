@@ -61,8 +61,8 @@ class FunctionReward:
         return scores.float().reshape(len(batch), 1)
 
 
-def find(target: str) -> Callable[[Tensor, list[str]], Any]:
-    """The function `module:name`; modules beside the working directory are found too."""
+def find(target: str, *, arguments: str = "images, prompts") -> Callable[[Tensor, list[str]], Any]:
+    """The function `module:name` of two arguments; modules beside the working directory are found too."""
     module, _, name = target.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
@@ -84,6 +84,6 @@ def find(target: str) -> Callable[[Tensor, list[str]], Any]:
     try:
         inspect.signature(function).bind(None, [])
     except TypeError as error:
-        raise ValueError(f"reward '{target}': it must take (images, prompts): {error}") from error
+        raise ValueError(f"reward '{target}': it must take ({arguments}): {error}") from error
     made: Callable[[Tensor, list[str]], Any] = function
     return made

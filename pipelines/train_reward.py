@@ -26,6 +26,7 @@ from mmalign.train.distributed import Processes, start
 from mmalign.train.loop import Run, Trainer
 from mmalign.train.trackers import check_available
 from rewardmodels.card import card
+from rewardmodels.clips import VideoRule
 from rewardmodels.examination import (
     Half,
     Judged,
@@ -36,8 +37,9 @@ from rewardmodels.examination import (
     judge_pairs,
     judge_world,
 )
+from rewardmodels.fresh import from_backbone
 from rewardmodels.recipe import RewardRecipe
-from rewardmodels.scratch import build
+from rewardmodels.scratch import build, settings_of
 from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
 from rewardmodels.training import RewardTraining, with_calibration
 from rewardmodels.vlm import VlmReward, load_folder
@@ -110,9 +112,14 @@ def build_model(recipe: RewardRecipe) -> VlmReward:
     model = recipe.model
     if model.path is not None:
         return load_folder(model.path)
-    assert model.scratch is not None
     world = WORLDS.get(recipe.data.pairs)
     known = (world.modality,) if world is not None else ("image",)
+    if model.backbone is not None:
+        dimensions, judged = recipe.method.dimensions, model.modalities or known
+        settings = settings_of(model, dimensions, judged, max_prompt_tokens=512)
+        video = VideoRule(**model.frames.model_dump())
+        return from_backbone(model.backbone, settings, seed=recipe.seed, pixels=model.pixels, video=video)
+    assert model.scratch is not None
     return build(
         model, model.scratch, vocabulary() if world is None else world.words(),
         dimensions=recipe.method.dimensions, seed=recipe.seed, modalities=model.modalities or known,

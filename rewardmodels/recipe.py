@@ -31,8 +31,18 @@ class Lora(Section):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
+class Frames(Section):
+    """How videos are read: frames a second, how many, and the most pixels of each."""
+
+    fps: PositiveFloat = 2.0
+    min_frames: PositiveInt = 4
+    max_frames: PositiveInt = 64
+    max_pixels: PositiveInt = 448 * 448
+
+
 class Model(Section):
-    """The reward model: a folder to go on from (`path`), or a new one (`scratch`), and what of it is trained.
+    """The reward model and what of it is trained: a folder to go on from (`path`), a stock VLM of any family with a
+    new head (`backbone`, a folder or hub id), or a new small one (`scratch`).
 
     `embeddings: special` trains only the rows of the template's special tokens. `vision: lora` puts adapters on the
     vision tower too.
@@ -40,7 +50,11 @@ class Model(Section):
 
     name: str
     path: str | None = None
+    backbone: str | None = None
     scratch: Scratch | None = None
+    pixels: tuple[PositiveInt, PositiveInt] | None = None
+    """Least and most pixels of a picture, for backbones that read any size; by default the backbone's own."""
+    frames: Frames = Frames()
     template: str = "media-prompt/1"
     positions: Literal["mrope", "sequential"] = "mrope"
     head: str = "linear"
@@ -59,8 +73,10 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _one_start(self) -> Model:
-        if (self.path is None) == (self.scratch is None):
-            raise ValueError("give either path (a saved reward model) or scratch (sizes of a new one)")
+        if sum(start is not None for start in (self.path, self.backbone, self.scratch)) != 1:
+            raise ValueError(
+                "give one of path (a saved reward model), backbone (a stock VLM) and scratch (sizes of a new one)"
+            )
         return self
 
 

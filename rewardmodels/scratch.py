@@ -20,16 +20,24 @@ from rewardmodels.tokens import word_tokenizer
 from rewardmodels.vlm import VlmReward, templates_of
 
 
+def settings_of(
+    model: Model, dimensions: tuple[str, ...], modalities: tuple[str, ...], *, max_prompt_tokens: int
+) -> RewardSettings:
+    """The settings of a new reward model, before any calibration."""
+    return RewardSettings(
+        model.name, model.template, model.positions, model.head, dimensions,
+        modalities=modalities, mean=(0.0,) * len(dimensions), std=(1.0,) * len(dimensions),
+        max_prompt_tokens=max_prompt_tokens, head_options=model.head_options,
+        more_templates=model.more_templates, overall=model.overall,
+    )  # fmt: skip
+
+
 def build(
     model: Model, scratch: Scratch, words: Sequence[str], *, dimensions: tuple[str, ...], seed: int,
     modalities: tuple[str, ...] = ("image",),
 ) -> VlmReward:  # fmt: skip
     """A reward model with random weights; the same seed gives the same weights."""
-    settings = RewardSettings(
-        model.name, model.template, model.positions, model.head, dimensions,
-        modalities=modalities, mean=(0.0,) * len(dimensions), std=(1.0,) * len(dimensions), max_prompt_tokens=64,
-        head_options=model.head_options, more_templates=model.more_templates, overall=model.overall,
-    )  # fmt: skip
+    settings = settings_of(model, dimensions, modalities, max_prompt_tokens=64)
     templates = templates_of(settings)
     fixed = [word for template in templates for word in template.words]
     special = dict.fromkeys(token for template in templates for token in template.specials)

@@ -14,8 +14,7 @@ Legend: B samples, S scores of a batch, D dimensions, W hidden width, R reward t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -30,22 +29,31 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_log
 
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels.attention import use_blocks
 from rewardmodels.backbones import backbone_of
 from rewardmodels.batching import Prepared, score
 from rewardmodels.clips import Clip, VideoRule, read_sample
+from rewardmodels.folders import (
+    CONFIG,
+    HEAD,
+    PIXELS,
+    VIDEO,
+    check_placeholder,
+    pixels_record,
+    plain_state,
+    quiet,
+    read_pixels,
+    read_video,
+    templates_of,
+)
 from rewardmodels.golden import verify
 from rewardmodels.heads import Readout, Seen, build_head
 from rewardmodels.heads.readout import overall_of
 from rewardmodels.heads.scalar import CandidateHead
-from rewardmodels.inputs import TEMPLATES, InputBuilder, Template, VlmInputs
+from rewardmodels.inputs import InputBuilder, Template, VlmInputs
 from rewardmodels.settings import RewardSettings
-
-HEAD, CONFIG, PIXELS = "reward_head.safetensors", "reward_config.json", "preprocessor_config.json"
-VIDEO = "reward_video.json"
 
 
 class VlmReward(nn.Module):
@@ -188,7 +196,8 @@ class VlmReward(nn.Module):
         state = {
             key: value.detach().to(dtype) if dtype else value for key, value in plain_state(self.vlm).items()
         }
-        self.vlm.save_pretrained(target, state_dict=state)
+        with quiet():
+            self.vlm.save_pretrained(target, state_dict=state)
         self.builder.tokenizer.save_pretrained(target)
         head = {
             key: value.detach().float().cpu().contiguous() for key, value in self.head.state_dict().items()
@@ -198,55 +207,6 @@ class VlmReward(nn.Module):
         (target / VIDEO).write_text(json.dumps(asdict(self.builder.video), indent=2) + "\n")
         self.settings.save(target / CONFIG)
         return target
-
-
-def plain_state(vlm: nn.Module) -> dict[str, Tensor]:
-    """The state of a merged model under the names of its stock class, without adapters."""
-    return {
-        name.replace(".base_layer.", "."): value
-        for name, value in vlm.state_dict().items()
-        if "lora_" not in name
-    }
-
-
-def templates_of(settings: RewardSettings) -> list[Template]:
-    """The templates a model was trained with, in the order of its forward passes."""
-    names = (settings.template, *settings.more_templates)
-    for name in names:
-        if name not in TEMPLATES:
-            raise ValueError(f"template '{name}' is unknown: use one of {sorted(TEMPLATES)}")
-    return [TEMPLATES[name] for name in names]
-
-
-def check_placeholder(vlm: PreTrainedModel, builder: InputBuilder) -> None:
-    """ValueError if model and tokenizer disagree about the placeholder of a picture."""
-    name = builder.backbone.image_token
-    ours, theirs = builder.tokenizer.convert_tokens_to_ids(name), vlm.config.image_token_id
-    if ours != theirs:
-        raise ValueError(
-            f"{name} is token {ours} of the tokenizer and {theirs} of the model: take both from one folder"
-        )
-
-
-def pixels_record(builder: InputBuilder) -> dict[str, Any]:
-    """The pixel rule as a stock `preprocessor_config.json`."""
-    return {
-        "image_processor_type": builder.backbone.processor, "do_resize": True, "do_rescale": True,
-        "do_normalize": True, "do_convert_rgb": True, "rescale_factor": 1 / 255, "resample": 3,
-        **builder.backbone.write_rule(builder.rule),
-    }  # fmt: skip
-
-
-def read_pixels(folder: Path, config: Any) -> Any:
-    """The pixel rule in a folder's `preprocessor_config.json`, for the backbone of `config`."""
-    record = json.loads((folder / PIXELS).read_text(encoding="utf-8"))
-    return backbone_of(config.model_type).read_rule(record, config)
-
-
-def read_video(folder: Path) -> VideoRule:
-    """The video rule that was saved; the default where a folder has none."""
-    path = folder / VIDEO
-    return VideoRule(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else VideoRule()
 
 
 def load_folder(
@@ -277,18 +237,6 @@ def load_folder(
     reward.requires_grad_(False)
     reward.eval().to(device)
     return verify(reward, folder) if golden else reward
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, transformers draws no loading bars."""
-    shown = transformers_log.is_progress_bar_enabled()
-    transformers_log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_log.enable_progress_bar()
 
 
 def load_bundled(

@@ -30,7 +30,10 @@ from pipelines.tables import as_json, write_json
 from rewardmodels.asking import ask as safely
 from rewardmodels.trust import Ask, checkup
 from rewardmodels.trust.checkup import Checked
+from rewardmodels.trust.duels import comparer_of
+from rewardmodels.trust.factors import FACTORS
 from rewardmodels.trust.pairs import JudgedPairs, judge_pairs, surveyed_pairs
+from rewardmodels.trust.probes import PROBES
 from rewardmodels.trust.survey import Survey, survey
 from rewardmodels.trust.worlds import draw_world, label_pairs
 
@@ -74,6 +77,7 @@ def run(settings: CheckReward) -> Checked:
         temperature=shipped_temperature(judge.model),
         read=lambda sample: _decoded(sample, settings),
         uwo_weight=settings.uwo_weight,
+        comparer=comparer_of(judge.model),
     )
     _write(folder, settings, judge, material, drawn, checked)
     _tell(judge.label, checked, folder)
@@ -168,7 +172,9 @@ def _survey(
             batch_size=settings.batch_size,
             seed=settings.seed,
             tell=progress.update,
-            **({"probes": (), "factors": ()} if pool else {}),
+            whole_groups=comparer_of(judge.model) is not None,
+            probes=() if pool or comparer_of(judge.model) is not None else PROBES,
+            factors=() if pool else FACTORS,
         )
     return seen
 

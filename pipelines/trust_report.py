@@ -146,7 +146,7 @@ def render(about: Mapping[str, Any], checked: Checked, shown: list[Exhibit]) -> 
     )
 
 
-TOPICS = ("probes", "factors", "batch health", "stability", "agreement", "over-optimisation")
+TOPICS = ("probes", "factors", "batch health", "stability", "position", "agreement", "over-optimisation")
 
 
 def interval(found: Interval | None, form: Callable[[float], str]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,12 @@ from mmalign.stats.intervals import Interval
 from mmalign.stats.overoptimisation import Curve
 from mmalign.types import Sample
 from rewardmodels.trust import Ask, findings
+from rewardmodels.trust.duels import Comparer, PositionBias, duel, order_matters
 from rewardmodels.trust.factors import FACTORS
 from rewardmodels.trust.findings import Finding
 from rewardmodels.trust.health import NUM_SEEN, Health, Stability, health, stability
 from rewardmodels.trust.pairs import JudgedPairs
+from rewardmodels.trust.probes import PROBES
 from rewardmodels.trust.survey import Decode, Survey, decode
 
 Floats = NDArray[np.float64]
@@ -87,6 +89,7 @@ class Checked:
     survey: Survey
     health: Health
     stability: tuple[Stability, ...]
+    position: PositionBias | None  # of judges of pairs
     factors: tuple[FactorRow, ...]
     gold_agreement: Interval | None
     pairs: JudgedPairs | None
@@ -108,6 +111,7 @@ class Checked:
             "factors": {row.name: row.as_dict() for row in self.factors},
             "health": self.health.as_dict() | {"reasons": dict(self.survey.reasons.most_common(20))},
             "stability": {row.name: row.as_dict() for row in self.stability},
+            "position_bias": None if self.position is None else self.position.as_dict(),
             "gold_agreement": None if self.gold_agreement is None else self.gold_agreement.as_dict(),
             "calibration": None if self.calibration is None else self.calibration.as_dict(),
             "calibration_as_shipped": None if self.shipped is None else self.shipped.as_dict(),
@@ -127,14 +131,22 @@ def check(
     temperature: float | None = None,
     read: Decode = decode,
     uwo_weight: float = 1.0,
+    comparer: Comparer | None = None,
 ) -> Checked:
     """Findings from a survey. `pairs` are held against people's labels, `pool` is where best of n chooses,
-    `temperature` the one the reward itself brings.
+    `temperature` the one the reward itself brings. A judge of pairs (`comparer`) is asked in duels, and its order of
+    showing is looked at in place of the stability of single scores.
     """
     missing: dict[str, str] = {}
     spoiled = [value for one in seen.probes for value in one.spoiled]
     state = health(seen.scores, seen.groups, spoiled=spoiled)
-    steady = tuple(stability(ask, _some(seen, read), state.spread))
+    steady: tuple[Stability, ...] = ()
+    position = None
+    if comparer is None:
+        steady = tuple(stability(ask, _some(seen, read), state.spread))
+    else:
+        seen = replace(seen, probes=duel(comparer, seen.samples, seen.groups, PROBES, read=read))
+        position = order_matters(comparer, seen.samples, seen.groups, read=read)
     rows = factor_rows(seen)
     agreement = None if seen.gold is None else partial.within(seen.scores, seen.gold, seen.groups)
     fitted, shipped, sure = _calibrated(pairs, temperature, missing)
@@ -143,11 +155,12 @@ def check(
     found += [findings.of_factor(row.name, row.judged, row.kind) for row in rows if row.reason is None]
     found += findings.of_health(state)
     found += [findings.of_stability(row) for row in steady]
+    found += [] if position is None else findings.of_position(position)
     found += [] if agreement is None else [findings.of_agreement(agreement)]
     found += [] if fitted is None else findings.of_calibration(fitted, None if pairs is None else pairs.best)
     found += [findings.of_curve(curve) for _, curve in curves[:1]]
     return Checked(
-        seen, state, steady, rows, agreement, pairs, fitted, shipped, sure, curves, missing, tuple(found),
+        seen, state, steady, position, rows, agreement, pairs, fitted, shipped, sure, curves, missing, tuple(found),
         findings.conclude(found),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from mmalign.stats.calibration import Calibration
 from mmalign.stats.intervals import Interval
 from mmalign.stats.overoptimisation import Curve
+from rewardmodels.trust.duels import PositionBias
 from rewardmodels.trust.health import Health, Stability
 from rewardmodels.trust.probes import Answers
 
@@ -23,6 +24,7 @@ LEAN, HEAVY = 0.30, 0.60
 CONSTANT, SATURATED, ONE_END, INVALID = 0.01, 0.50, 0.20, 0.05
 EXACT, CHANGED, RANK, SHIFT = 1e-3, 0.05, 0.95, 0.25
 CALIBRATED, ROUGHLY = 0.05, 0.10
+BIASED, FLIPPED, FLIPPED_BAD = 0.60, 0.10, 0.30
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,30 @@ def of_stability(found: Stability) -> Finding:
     steady = found.mean <= SHIFT
     word = "stable" if steady else "other scores, the same order" if found.rank >= RANK else "another order"
     return Finding(topic, found.name, "good" if steady else "fair", word, figure, rule)
+
+
+def of_position(found: PositionBias) -> list[Finding]:
+    """Whether a judge of pairs favours what is shown first, and how often the order decides."""
+    topic = "position"
+    if found.first.n == 0:
+        return [
+            Finding(topic, "order of showing", "bad", "decides no pair", f"{found.num_failed} failed", "")
+        ]
+    rule = f"biased if the interval excludes 50%, badly beyond {BIASED:.0%}"
+    figure = f"chooses what is shown first in {_share(found.first)}"
+    sure = found.first.low > 0.5 or found.first.high < 0.5
+    far = abs(found.first.mean - 0.5) > BIASED - 0.5
+    grade: Grade = "bad" if sure and far else "fair" if sure else "good"
+    side = "first" if found.first.mean > 0.5 else "second"
+    word = "no bias seen" if grade == "good" else f"favours what is shown {side}"
+    made = [Finding(topic, "order of showing", grade, word, figure, rule)]
+    figure = f"another winner in {_share(found.flipped)} of {found.flipped.n} pairs"
+    grade = "bad" if found.flipped.mean > FLIPPED_BAD else "fair" if found.flipped.mean > FLIPPED else "good"
+    word = {"good": "the same winner", "fair": "the order sometimes decides", "bad": "the order decides"}[
+        grade
+    ]
+    rule = f"weak above {FLIPPED:.0%}, bad above {FLIPPED_BAD:.0%}"
+    return [*made, Finding(topic, "swapped order", grade, word, figure, rule)]
 
 
 def of_calibration(found: Calibration, best: float | None = None) -> list[Finding]:

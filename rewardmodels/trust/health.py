@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmalign.stats import intervals
 from mmalign.stats.agreement import spearman
-from mmalign.stats.intervals import Interval
 from mmalign.types import Sample
 from rewardmodels.trust import Ask, changes
 
@@ -166,22 +164,3 @@ def _compare(name: str, about: str, exact: bool, before: Floats, after: Floats, 
     moved = np.abs(after - before)[known] / (spread if spread > 0 else 1.0)
     rank = spearman(before[known], after[known])
     return Stability(name, about, exact, float(moved.mean()), float(moved.max()), rank, int(known.sum()))
-
-
-def position_bias(
-    compare: Callable[[Sample, Sample], float], pairs: Sequence[tuple[Sample, Sample]], groups: Sequence[str]
-) -> dict[str, Interval]:
-    """How a judge of pairs treats whichever is shown first: `compare(a, b)` is its P(the first is better).
-
-    `first` is the mean of P(first) over both orders (1/2 without bias), `flipped` the share of pairs whose winner
-    changes with the order. NaN answers are left out.
-    """
-    there = np.asarray([compare(a, b) for a, b in pairs], dtype=np.float64)
-    back = np.asarray([compare(b, a) for a, b in pairs], dtype=np.float64)
-    flipped = np.where(
-        np.isfinite(there) & np.isfinite(back), (np.sign(there - 0.5) != -np.sign(back - 0.5)) * 1.0, np.nan
-    )
-    return {
-        "first": intervals.mean((there + back) / 2, groups),
-        "flipped": intervals.mean(flipped, groups),
-    }

@@ -62,6 +62,7 @@ def survey(
     factors: Sequence[Factor] = FACTORS,
     read: Decode = decode,
     batch_size: int = 16,
+    whole_groups: bool = False,
     seed: int = 0,
     tell: Callable[[int], object] = lambda done: None,
 ) -> Survey:
@@ -75,7 +76,8 @@ def survey(
     answers = [Answers(probe, reason=why_not(probe, probed, owners)) for probe in probes]
     partner = partners(samples, groups, seed=seed)
     columns = _Columns(len(samples), factors, others or {}, gold is not None)
-    for window in _windows(samples, read, batch_size, columns):
+    edges = groups if whole_groups else None
+    for window in _windows(samples, read, batch_size, columns, edges):
         places, decoded = [k for k, _ in window], [sample for _, sample in window]
         columns.judged(places, ask(decoded))
         if gold is not None:
@@ -180,9 +182,16 @@ def log_variance(scores: Scores) -> Floats:
 
 
 def _windows(
-    samples: Sequence[Sample], read: Decode, batch_size: int, columns: _Columns
+    samples: Sequence[Sample],
+    read: Decode,
+    batch_size: int,
+    columns: _Columns,
+    groups: Sequence[str] | None,
 ) -> Iterator[list[tuple[int, Sample]]]:
-    """Decoded samples with their places, as many at a time as fit; what cannot be read gets its reason."""
+    """Decoded samples with their places, as many at a time as fit; what cannot be read gets its reason.
+
+    With `groups` a window closes only where a group ends.
+    """
     window: list[tuple[int, Sample]] = []
     pixels = 0
     for place, sample in enumerate(samples):
@@ -194,6 +203,8 @@ def _windows(
         window.append((place, decoded))
         frames = decoded.frames().shape
         pixels += frames[0] * frames[2] * frames[3]
+        if groups is not None and place + 1 < len(samples) and groups[place + 1] == groups[place]:
+            continue
         if len(window) >= batch_size or pixels > WINDOW_PIXELS:
             yield window
             window, pixels = [], 0

@@ -11,7 +11,7 @@ import torch
 from mmalign.types import Sample, Scores
 from rewardmodels.trust import findings
 from rewardmodels.trust.factors import FACTORS
-from rewardmodels.trust.health import Health, health, position_bias, stability
+from rewardmodels.trust.health import Health, health, stability
 from tests.unit.trust.made import ask_of, photos
 
 
@@ -104,16 +104,3 @@ def test_changes_are_measured_in_the_spread():
     again = stability(ask, samples, 0.25)[0]
     assert again.name == "repeated passes"
     assert (again.mean, again.largest) == (pytest.approx(2.0, rel=1e-5), pytest.approx(2.0, rel=1e-5))
-
-
-def test_position_bias_of_a_judge_of_pairs():
-    samples, groups = photos(10, 2)
-    pairs = list(zip(samples[::2], samples[1::2], strict=True))
-
-    def fair(a: Sample, b: Sample) -> float:
-        return float(brightness(a) > brightness(b))
-
-    honest = position_bias(fair, pairs, groups[::2])
-    assert (honest["first"].mean, honest["flipped"].mean) == (0.5, 0.0)
-    biased = position_bias(lambda a, b: 0.9, pairs, groups[::2])
-    assert (biased["first"].mean, biased["flipped"].mean) == (pytest.approx(0.9), 1.0)

@@ -17,6 +17,7 @@ from mmalign.data.records import from_record, to_record
 
 Complaint = Callable[[int, str], None]
 SUFFIXES = (".jsonl", ".parquet")
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def read(
@@ -74,7 +75,7 @@ def write_jsonl(path: str | Path, comparisons: Iterable[Comparison]) -> int:
     try:
         with partial.open("w", encoding="utf-8") as lines:
             for comparison in comparisons:
-                lines.write(json.dumps(to_record(comparison), ensure_ascii=False) + "\n")
+                lines.write(_ENCODER.encode(to_record(comparison)) + "\n")
                 num += 1
         os.replace(partial, file)
     finally:

@@ -11,7 +11,8 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mmalign.comparison import Annotation, Comparison
@@ -65,6 +66,10 @@ class Row:
 
     def digest(self) -> str:
         """A name made of everything the row says."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         said = sorted((str(k), str(v)) for k, v in self.data.items() if not isinstance(v, Embedded))
         at = [str(v) for v in self.data.values() if isinstance(v, Embedded)]
         return hashlib.sha256(repr((self.key, said, at and (self.file.name, at))).encode()).hexdigest()[:16]
@@ -81,7 +86,7 @@ class Place:
     def uri(self, value: Any, row: Row) -> str:
         """The uri of a medium: a path, an address, or bytes in the table the row is from."""
         if isinstance(value, Embedded):
-            return f"table://{self._relative(row.file)}::{value}"
+            return f"table://{self._relative(str(row.file))}::{value}"
         if isinstance(value, Mapping):
             value = value.get("path")
         if not isinstance(value, str) or not value.strip():
@@ -89,15 +94,17 @@ class Place:
         name = value.strip()
         if name.startswith(("http://", "https://", "zip://", "tar://")):
             return name
-        return self._relative(self.folder / PurePosixPath(name))
+        return self._relative(os.path.join(self._absolute[0], name))
 
-    def _relative(self, file: Path) -> str:
+    def _relative(self, file: str) -> str:
         """From `root`; absolute where the file lies elsewhere."""
-        place = Path(os.path.abspath(file))
-        try:
-            return place.relative_to(os.path.abspath(self.root)).as_posix()
-        except ValueError:
-            return place.as_posix()
+        place, (_, root) = os.path.abspath(file), self._absolute
+        return place[len(root) :] if place.startswith(root) else place
+
+    @cached_property
+    def _absolute(self) -> tuple[str, str]:
+        """Both folders, absolute, with the separator at the end."""
+        return os.path.join(os.path.abspath(self.folder), ""), os.path.join(os.path.abspath(self.root), "")
 
 
 Converter = Callable[[Row, Place], "Comparison | str"]

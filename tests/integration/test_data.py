@@ -1,0 +1,176 @@
+"""`mmalign data` as people call it: import, export, check, synthesize end to end, and large files in little memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmalign.__main__ import main
+from mmalign.data.formats import read
+from mmalign.data.importing import FORMATS
+from tests.unit.data.layouts import png, write_json, write_parquet
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPTS = ("a red circle", "two blue squares", "a green cross")
+
+
+def call(*words: object) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    return int(stop.value.code or 0)
+
+
+def test_help_names_every_format(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert call("data", "import", "--help") == 0
+    shown = capsys.readouterr().out
+    assert [name for name in FORMATS if name not in shown] == []
+
+
+def test_import_export_and_check_give_the_same_comparisons(tmp_path: Path) -> None:
+    rows = [{"caption": f"prompt {k}", "jpg_0": png(2 * k), "jpg_1": png(2 * k + 1), "label_0": 1.0, "label_1": 0.0,
+             "image_0_uid": f"{k}a", "image_1_uid": f"{k}b", "has_label": True} for k in range(3)]  # fmt: skip
+    write_parquet(tmp_path / "train.parquet", rows)
+    pairs, report = tmp_path / "pairs.jsonl", tmp_path / "report.json"
+    assert (
+        call("data", "import", "pickapic-v2", tmp_path / "train.parquet", "-o", pairs, "--report", report)
+        == 0
+    )
+    assert json.loads(report.read_text())["num_comparisons"] == 3
+    found = list(read(pairs))
+    for name in ("pairs2.parquet", "again.jsonl"):
+        assert call("data", "export", pairs, "-o", tmp_path / name) == 0
+        assert list(read(tmp_path / name)) == found
+    assert call("data", "export", pairs, "-o", tmp_path / "embedded.parquet", "--embed") == 0
+    (tmp_path / "train.parquet").rename(tmp_path / "away.parquet")
+    assert call("data", "check", pairs) == 3
+    assert call("data", "check", tmp_path / "embedded.parquet", "-o", tmp_path / "check.json") == 0
+    assert json.loads((tmp_path / "check.json").read_text())["num_media"] == 6
+    out = tmp_path / "files" / "pairs.jsonl"
+    assert call("data", "import", tmp_path / "away.parquet", "-o", out, "--extract", "--split", "test") == 0
+    uris = [candidate.uri for one in read(out) for candidate in one.candidates]
+    assert all(isinstance(uri, str) and (out.parent / uri).is_file() for uri in uris)
+    assert call("data", "export", pairs, "-o", tmp_path / "x.csv") == 2
+
+
+def test_bad_rows_are_told_and_nothing_at_all_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good: dict[str, Any] = {"prompt": "p", "file_path": ["a", "b"], "human_preference": [1, 0], "more": 1}
+    path = write_json(tmp_path / "t.json", [good, good | {"human_preference": [1, 1]}])
+    assert call("data", "import", "hpdv2", path, "-o", tmp_path / "o.jsonl") == 3
+    shown = capsys.readouterr().out
+    assert "bad row: t.json:" in shown and "human_preference is [1, 1]" in shown and "left: more" in shown
+    assert len(list(read(tmp_path / "o.jsonl"))) == 1
+    write_json(path, [good | {"prompt": None}])
+    assert call("data", "import", "hpdv2", path, "-o", tmp_path / "none.jsonl") == 2
+    assert "gave no comparison as hpdv2" in capsys.readouterr().err
+    assert not (tmp_path / "none.jsonl").exists()
+    assert call("data", "import", "hpdv22", path) == 2
+    assert "did you mean 'hpdv2" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_generators_samples_become_pairs_that_the_exact_judge_confirms(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(PROMPTS) + "\n")
+    pictures, out = tmp_path / "pictures", tmp_path / "synthetic.jsonl"
+    words = ("generate", "--prompts", prompts, "--seeds", 4, "-o", pictures, "sampling.num_steps=4")
+    assert call(*words) == 0
+    (pictures / "media" / "00000-00.png").write_bytes(b"damaged")
+    asked = (
+        "data",
+        "synthesize",
+        pictures,
+        "--reward",
+        "shapes-reward",
+        "--helper",
+        "shapes-verifier",
+        "-o",
+        out,
+    )
+    assert call(*asked, "filters.margin=0.1") == 0
+    report = json.loads((tmp_path / "synthetic.report.json").read_text())
+    assert report["num_samples"] == 12 and sum(report["unscored"].values()) == 1
+    assert report["kept"] + sum(report["dropped"].values()) == report["num_pairs"] == 3 + 6 + 6
+    found = list(read(out))
+    assert report["kept"] == sum(len(one.annotations) for one in found) > 0
+    for one in found:
+        for note in one.annotations:
+            i, j = note.data["i"], note.data["j"]
+            better, worse = (i, j) if note.data["label"] == "i" else (j, i)
+            first, second = one.candidates[better].meta, one.candidates[worse].meta
+            assert first["score"] - second["score"] >= 0.1
+            assert first["helpers"]["shapes-verifier"] > second["helpers"]["shapes-verifier"]
+            assert one.candidates[i].seed is not None and one.candidates[i].model == "shapes-flow"
+    assert call("data", "check", out) == 0
+    assert call(*asked, "--pairwise", "shapes-verifier") == 2  # it judges one by one
+    assert call(*asked, "filters.helpers_needed=2") == 2
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from mmalign.data import formats
+from mmalign.data.importing import reading
+
+def peak():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+folder, num = Path(sys.argv[1]), int(sys.argv[2])
+row = '{"prompt": "a picture of number %d", "path1": "%d-a.jpg", "path2": "%d-b.jpg", "choice_dist": [9, %d], '
+row += '"confidence": 0.9}'
+with open(folder / "list.json", "w") as out:
+    out.write("[" + row % (0, 0, 0, 0))
+    out.writelines(",\\n" + row % (k, k, k, k % 9) for k in range(1, num))
+    out.write("]")
+before = peak()
+found = reading.read(folder / "list.json", format="hpdv3", root=folder, split="train", outcome=reading.Outcome())
+assert formats.write(folder / "pairs.jsonl", found) == num
+assert sum(1 for _ in formats.read(folder / "pairs.jsonl")) == num
+print((folder / "pairs.jsonl").stat().st_size / 2**20, peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_a_large_file_is_imported_and_read_in_little_memory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path), "50000"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    size, growth = map(float, done.stdout.split())
+    assert size > 25 and growth < 20, f"{growth:.0f} MB for a file of {size:.0f} MB"
+
+
+def test_a_check_keeps_its_memory_on_disk(tmp_path: Path) -> None:
+    from mmalign.data.check import check
+
+    note = '"annotations": [{"dim": "overall", "kind": "pair", "i": 0, "j": 1, "label": "i"}]'
+
+    def write(num: int) -> Path:
+        path = tmp_path / f"{num}.jsonl"
+        with path.open("w") as out:
+            for k in range(num):
+                uris = f'[{{"uri": "{k}-a.png"}}, {{"uri": "{k}-b.png"}}]'
+                out.write(f'{{"id": "{k}", "prompt": "picture {k}", "candidates": {uris}, {note}}}\n')
+        return path
+
+    def resident() -> float:
+        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    check(write(200), with_media=False)
+    before = resident()
+    report = check(write(20_000), with_media=False)
+    assert report.num_comparisons == 20_000 and report.faults == 0
+    assert resident() - before < 40

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmalign.config import Recipe, available_recipes, find_recipe, load_config, to_yaml
+from rewardmodels.plural_recipe import PluralRecipe
 from rewardmodels.recipe import RewardRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +35,7 @@ VERBS = (
 
 @pytest.mark.parametrize("name", available_recipes())
 def test_every_recipe_parses_and_survives_its_own_yaml(name: str, tmp_path: Path) -> None:
-    schema = RewardRecipe if name.startswith("reward/") else Recipe
+    schema = {"reward": RewardRecipe, "plural": PluralRecipe}.get(name.split("/")[0], Recipe)
     recipe = load_config(name, [], schema)
     again = tmp_path / "again.yaml"
     again.write_text(to_yaml(recipe), encoding="utf-8")

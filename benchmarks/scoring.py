@@ -1,0 +1,284 @@
+"""Bulk scoring against a plain loop, N candidates at once against one by one, flat memory, batches that do not matter.
+
+    python benchmarks/scoring.py
+
+The model is the bundled reward (`shapes-reward`: a real Qwen3-VL class, 1.2 million parameters). The plain loop is what
+one writes by hand: for every file the stock processor, the stock model with its hidden states, the head; its scores are
+compared with those of `mmalign score` on the same files, so both did the same work. Bulk scoring is the whole verb:
+manifest, decoding, shards on disk, summary and report. The two take turns, and the best of the repetitions counts.
+
+N-way is a model with a `candidates` head: the N candidates of a prompt in one row, against the same candidates in N
+rows of one batch; with a short prompt, and with a long prompt and a source, which N rows repeat.
+
+Memory is the peak of processes that score 1,000 and 10,000 files.
+
+Shape legend: none of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import (
+    AutoModelForImageTextToText,
+    Qwen2VLImageProcessor,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
+
+import rewardmodels
+from benchmarks.overhead import Clock, machine
+from mmalign import media
+from mmalign.shapes import render, sample_prompts, vocabulary
+from mmalign.shapes.bundle import model_path
+from mmalign.types import Sample
+from pipelines import score
+from pipelines.settings import Score
+from rewardmodels.heads.scalar import LinearHead
+from rewardmodels.recipe import Model, Scratch
+from rewardmodels.scratch import build
+from rewardmodels.vlm import VlmReward
+
+BULK_GOAL, NWAY_GOAL, SAME = 3.0, 2.0, 1e-4
+EXTRA_PER_ITEM = 4096.0
+"""Bytes: what may be kept of an item, its name, prompt and scores; its pixels alone are 12,288."""
+
+
+def written(folder: Path, num: int) -> list[tuple[str, Path]]:
+    """Prompts and pictures of the shapes world, and a manifest of them."""
+    prompts = sample_prompts("train", num)
+    images = render(prompts, seed=0)
+    rows = []
+    for number, (prompt, image) in enumerate(zip(prompts, images, strict=True)):
+        media.write(folder / f"{number}.png", image)
+        rows.append({"id": str(number), "image": f"{number}.png", "prompt": prompt})
+    (folder / "manifest.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return [(row["prompt"], folder / row["image"]) for row in rows]
+
+
+# ---------------------------------------------------------------- bulk scoring and the plain loop
+
+
+def plain_loop(files: Sequence[tuple[str, Path]]) -> Callable[[], list[float]]:
+    """What one writes by hand with stock parts; they are loaded here, the loop is what is returned."""
+    folder = model_path("shapes-reward")
+    ours = rewardmodels.load("shapes-reward")
+    assert isinstance(ours, VlmReward) and isinstance(ours.head, LinearHead)
+    head = ours.head
+    pixels = Qwen2VLImageProcessor.from_pretrained(folder)
+    side = ours.builder.rule.patch_size
+    processor = Qwen3VLProcessor(pixels, ours.builder.tokenizer, Qwen3VLVideoProcessor(patch_size=side))
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.no_grad()
+    def loop() -> list[float]:
+        scores = []
+        for prompt, file in files:
+            text = f"<|vision_start|><|image_pad|><|vision_end|>{prompt}<|Reward|>"
+            inputs = processor(text=[text], images=[Image.open(file).convert("RGB")], return_tensors="pt")
+            states = model(**inputs, output_hidden_states=True).hidden_states[-1]
+            scores.append(float(ours.normalized(head.score(states[0, -1:]))))
+        return scores
+
+    return loop
+
+
+def bulk(folder: Path, output: Path) -> list[float]:
+    """`mmalign score` over the folder."""
+    settings = Score(
+        input=str(folder), rewards=({"name": "shapes-reward"},), output=str(output), batch_size=64, gallery=0
+    )  # type: ignore[arg-type]
+    with Path(os.devnull).open("w") as silent, redirect_stdout(silent), redirect_stderr(silent):
+        score.run(settings)
+    lines = (output / "scores.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["scores"]["shapes-reward"]["overall"] for line in lines]
+
+
+def side_by_side(num: int, repeats: int) -> dict[str, Any]:
+    """Both ways in turns over the same files."""
+    with tempfile.TemporaryDirectory() as place:
+        files = written(Path(place) / "in", num)
+        loop = plain_loop(files)
+        times: dict[str, list[Clock]] = {"bulk": [], "plain": []}
+        found: dict[str, list[float]] = {}
+        for turn in range(repeats + 1):  # the first turn warms both up
+            ways = {"bulk": partial(bulk, Path(place) / "in", Path(place) / f"out-{turn}"), "plain": loop}
+            for name, way in ways.items():
+                started = Clock.now()
+                found[name] = way()
+                if turn:
+                    times[name].append(Clock.now() - started)
+    gap = max(abs(a - b) for a, b in zip(found["bulk"], found["plain"], strict=True))
+    assert gap < SAME, f"the two ways disagree by {gap}: they do not do the same work"
+    cpu = {name: min(clock.cpu for clock in clocks) for name, clocks in times.items()}
+    wall = {name: min(clock.wall for clock in clocks) for name, clocks in times.items()}
+    return {
+        "files": num,
+        "goal": BULK_GOAL,
+        "ratio_cpu": round(cpu["plain"] / cpu["bulk"], 2),
+        "ratio_wall": round(wall["plain"] / wall["bulk"], 2),
+        "bulk_files_per_cpu_second": round(num / cpu["bulk"], 1),
+        "plain_files_per_cpu_second": round(num / cpu["plain"], 1),
+        "largest_difference": gap,
+    }
+
+
+# ---------------------------------------------------------------- N candidates at once
+
+
+def nway(repeats: int, num: int = 4) -> dict[str, Any]:
+    """N candidates of a prompt in one row against N rows of one batch."""
+    words = vocabulary()
+    sizes = {"width": 128, "layers": 3, "heads": 4, "vision_width": 64, "vision_layers": 2}
+    made: dict[str, dict[str, float]] = {"short prompt": {}, "long prompt and source": {}}
+    for template in ("candidates/1", "prompt-source-media/1", "prompt-media/1"):
+        head = "candidates" if template == "candidates/1" else "linear"
+        model = Model.model_validate({"name": "bench", "scratch": sizes, "template": template, "head": head})
+        reward = build(
+            model, Scratch(**sizes), words, dimensions=("overall",), seed=0, modalities=("image", "edit")
+        ).eval()  # fmt: skip
+        for kind, times in made.items():
+            long = kind.startswith("long")
+            if head == "candidates":
+                times["together"] = best(partial(together, reward, candidates(num, long, words)), repeats)
+            elif ("source" in template) is long:
+                times["one_by_one"] = best(partial(pointwise, reward, candidates(num, long, words)), repeats)
+    return {"N": num, "goal": NWAY_GOAL} | {
+        kind: {"ratio_cpu": round(t["one_by_one"] / t["together"], 2)}
+        | {k: round(v, 4) for k, v in t.items()}
+        for kind, t in made.items()
+    }
+
+
+def candidates(num: int, long: bool, words: Sequence[str]) -> list[Sample]:
+    """The candidates of one prompt; a long one has 60 words and a source."""
+    prompt = " ".join((list(words) * 10)[:60]) if long else "two red circles above a blue square"
+    images = render(["a red circle"] * (num + 1), seed=1)
+    return [Sample(prompt, image, source=images[num] if long else None) for image in images[:num]]
+
+
+@torch.no_grad()
+def together(reward: VlmReward, samples: list[Sample]) -> None:
+    for _ in range(10):
+        reward.together(samples)
+
+
+@torch.no_grad()
+def pointwise(reward: VlmReward, samples: list[Sample]) -> None:
+    for _ in range(10):
+        reward(samples=samples)
+
+
+def best(ask: Callable[[], None], repeats: int) -> float:
+    """CPU seconds of one call."""
+    ask()
+    times = []
+    for _ in range(repeats):
+        started = Clock.now()
+        ask()
+        times.append((Clock.now() - started).cpu / 10)
+    return min(times)
+
+
+# ---------------------------------------------------------------- memory and batches
+
+
+def memory(few: int, many: int) -> dict[str, Any]:
+    """Peak memory of processes that score few and many files."""
+    peaks = {num: _peak(num) for num in (few, many)}
+    per_item = (peaks[many] - peaks[few]) / (many - few)
+    return {
+        "peak_megabytes": {str(num): round(peak / 2**20, 1) for num, peak in peaks.items()},
+        "bytes_per_further_item": round(per_item),
+        "allowed": EXTRA_PER_ITEM,
+        "pixels_of_an_item_in_bytes": 3 * 32 * 32 * 4,
+    }
+
+
+def _peak(num: int) -> int:
+    command = [sys.executable, "-m", "benchmarks.scoring", "--only-memory", str(num)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    return int(told.stdout.split()[-1])
+
+
+def score_many(num: int) -> int:
+    """Peak memory in bytes after scoring `num` rows over 200 files with a cheap reward."""
+    with tempfile.TemporaryDirectory() as place:
+        files = written(Path(place) / "in", 200)
+        with (Path(place) / "in/manifest.jsonl").open("w", encoding="utf-8") as manifest:
+            for number in range(num):
+                prompt, file = files[number % len(files)]
+                manifest.write(
+                    json.dumps({"id": f"item {number}", "image": file.name, "prompt": prompt}) + "\n"
+                )
+        settings = Score(
+            input=f"{place}/in",
+            rewards=({"name": "brightness"},),
+            output=f"{place}/out",
+            batch_size=64,
+            gallery=0,
+        )  # type: ignore[arg-type]
+        with Path(os.devnull).open("w") as silent, redirect_stdout(silent), redirect_stderr(silent):
+            assert score.run(settings).unscored == 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def batches() -> dict[str, Any]:
+    """The same pictures alone, in fives, all at once in another order, and among larger ones."""
+    reward = rewardmodels.load("shapes-reward")
+    prompts = sample_prompts("heldout", 60)
+    samples = [Sample(p, image) for p, image in zip(prompts, render(prompts, seed=3), strict=True)]
+    alone = torch.cat([reward(samples=[one]).overall for one in samples])
+    fives = torch.cat([reward(samples=samples[k : k + 5]).overall for k in range(0, 60, 5)])
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0)).tolist()
+    shuffled = torch.empty(60)
+    shuffled[order] = reward(samples=[samples[k] for k in order]).overall
+    larger = [Sample("a red circle", torch.rand(3, 64, 40)) for _ in range(60)]
+    mixed = reward(samples=[one for pair in zip(samples, larger, strict=True) for one in pair]).overall[::2]
+    gaps = {"in fives": fives, "shuffled": shuffled, "among larger ones": mixed}
+    return {"goal": 1e-5} | {name: float((scores - alone).abs().max()) for name, scores in gaps.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--files", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", default="benchmarks/results/scoring.json")
+    parser.add_argument("--only-memory", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.only_memory:
+        print(score_many(options.only_memory))
+        return
+    result = {
+        "command": "python benchmarks/scoring.py",
+        "machine": machine(),
+        "bulk_against_plain_loop": side_by_side(options.files, options.repeats),
+        "candidates_together": nway(options.repeats),
+        "memory": memory(1_000, 10_000),
+        "batch_composition": batches(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    path = Path(options.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -191,7 +191,7 @@ def _open_image(file: Path | BytesIO, name: str, max_pixels: int | None) -> Imag
         image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as problem:
         raise ValueError(
-            f"{name} is too large a picture ({problem}); scale it down to 8192 x 8192"
+            f"{name} has far more than the {(max_pixels or MAX_PIXELS) / 1e6:.3g} million pixels read: scale it down"
         ) from problem
     except _BROKEN as problem:
         raise ValueError(

@@ -79,7 +79,7 @@ def index(file: Path) -> Index:
             first = next(container.decode(video=0), None)
     except _DAMAGED as problem:
         raise ValueError(
-            f"{file} is damaged or not a video ({problem}); fetch or export it again"
+            f"{file} is damaged or not a video ({_said(problem)}); fetch or export it again"
         ) from problem
     start = next((k for k, packet in enumerate(packets) if packet.key), None)
     if start is None or first is None:
@@ -154,11 +154,15 @@ def _open(file: Path) -> InputContainer:
     return av.open(str(file), container_options=_OPENED_AS, metadata_errors="ignore")
 
 
+def _said(problem: Exception) -> str:
+    return str(getattr(problem, "strerror", None) or problem)
+
+
 def _packets(file: Path) -> list[_Packet]:
     """Every packet of pictures, in decoding order. A file that announces clearly more than it holds was cut short."""
     with _open(file) as container:
         if not container.streams.video:
-            raise ValueError(f"{file} has no pictures in it (sound only); leave it out or replace it")
+            raise ValueError(f"{file} has no pictures in it (sound only, or nothing at all): leave it out or replace it")
         stream = container.streams.video[0]
         unit = float(stream.time_base or 1)
         announced, alone = int(stream.frames or 0), len(container.streams) == 1
@@ -205,7 +209,7 @@ def _decode_av(file: Path, wanted: list[int], content: Index) -> np.ndarray:
                 if len(frames) == len(wanted):
                     break
     except _DAMAGED as problem:
-        raise ValueError(f"{file} is damaged ({problem}); fetch or export it again") from problem
+        raise ValueError(f"{file} is damaged ({_said(problem)}); fetch or export it again") from problem
     if len(frames) < len(wanted):
         missing = len(wanted) - len(frames)
         raise ValueError(

@@ -89,13 +89,15 @@ def film(
             stream.options = {"crf": "1"}
             if stamps:
                 stream.codec_context.time_base = Fraction(1, 1000)
+            container.start_encoding()
             for k in range(num if frames else 0):
                 shade = np.random.default_rng(k).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
                 frame = av.VideoFrame.from_ndarray(shade if num > 20 else np.full_like(shade, 102))
                 if stamps:
                     frame.pts, frame.time_base = stamps[k], Fraction(1, 1000)
                 container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+            if frames:
+                container.mux(stream.encode())
 
     return make
 
@@ -154,7 +156,8 @@ FILES: dict[str, tuple[Make, str]] = {
     "odd.mp4": (film(size=(33, 47)), SCORED),
     "single.mp4": (film(num=1), SCORED),
     "variable.mkv": (film(num=4, stamps=[0, 40, 900, 2000]), SCORED),
-    "no-frames.mp4": (film(frames=False), "mp4"),
+    "no-frames.mp4": (film(frames=False), "no pictures in it"),
+    "no-frames.mkv": (film(frames=False), "no "),
     "sound.mp4": (sound, "sound only"),
     "cut.mp4": (cut("video", 0.5), "damaged"),
     "cut.mkv": (cut("video", 0.5), "cut short"),

@@ -73,7 +73,7 @@ def test_a_bad_picture_is_null_with_a_reason_and_harms_no_other(url: str, tmp_pa
     moving = picture(form="WEBP", save_all=True, append_images=[Image.new("RGB", (8, 8))])
     wrong = {
         text(cut.getvalue()[:600]): "cut short",
-        text(bomb(60_000)): "too large",
+        text(bomb(60_000)): "scale it down",
         text(picture((200, 200))): "scale it down",
         text(moving): "animated",
         text(b"not a picture"): "not a picture",

@@ -63,7 +63,7 @@ def forest(
 
     body = "".join(
         f'<line x1="{x(v):.1f}" x2="{x(v):.1f}" y1="{top}" y2="{height - 22}" class="grid"/>'
-        + text(x(v), height - 6, show(v), "middle")
+        + text(min(x(v), WIDTH - 15), height - 6, show(v), "middle")
         for v in ticks(low, high)
         if low - 1e-9 <= v <= high + 1e-9
     )
@@ -134,8 +134,8 @@ def plot(
         return height - BOTTOM - (height - TOP - BOTTOM) * share
 
     body = grid(levels, rise, show)
-    body += "".join(text(place(value), height - 16, words, "middle") for value, words in across)
-    body += text(WIDTH - RIGHT, height - 2, axis, "end")
+    body += "".join(text(place(value), height - 19, words, "middle") for value, words in across)
+    body += text(WIDTH - RIGHT, height - 4, axis, "end")
     body += "".join(_series(one, place, rise) for one in drawn)
     spoken = "; ".join(
         f"{one.label} from {show(one.points[0][1])} to {show(one.points[-1][1])}" for one in drawn

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from mmalign.stats.agreement import spearman
 from mmalign.stats.intervals import LEVEL, Interval, cluster_index
 
 Floats = NDArray[np.float64]
@@ -34,30 +33,30 @@ def overall(
     y: ArrayLike,
     groups: Sequence[Hashable] | None = None,
     *,
+    given: Sequence[ArrayLike] = (),
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Spearman's correlation with a bootstrap interval over groups; rows with a NaN on a side are left out.
+    """(Partial) Spearman over all rows, given the F columns; rows with a NaN on a side are left out.
 
-    Resamples keep the ranks that the rows have among all rows.
+    The interval resamples groups; the rows keep the ranks that they have among all rows.
     """
-    first, second, kept = _known(x, y)
-    estimate = spearman(first, second)
+    first, second, kept = _known(x, y, *given)
+    if kept.size < 2:
+        return Interval(float("nan"), float("nan"), float("nan"), int(kept.size))
     member = cluster_index(kept.size, None if groups is None else [groups[int(k)] for k in kept])
-    a, b = (rankdata(side) - (kept.size + 1) / 2 for side in (first, second))
+    further = [np.asarray(column, dtype=np.float64).ravel()[kept] for column in given]
+    sides = [rankdata(side) - (kept.size + 1) / 2 for side in (first, second, *further)]
+    a, b = (_without(side, sides[2:]) for side in sides[:2])
     columns = (np.ones(kept.size), a, b, a * b, a * a, b * b)
-    sums = (
-        np.stack([np.bincount(member, values) for values in columns], axis=1)
-        if kept.size
-        else np.zeros((0, 6))
-    )
+    sums = np.stack([np.bincount(member, values) for values in columns], axis=1)
 
     def measure(total: Floats) -> float:
         num, one, other, product, first_square, second_square = total
         centred = (product - one * other / num, first_square - one**2 / num, second_square - other**2 / num)
         return _correlation(np.asarray(centred))
 
-    return _interval(estimate, sums, measure, int(kept.size), num_resamples, seed)
+    return _interval(measure(sums.sum(axis=0)), sums, measure, int(kept.size), num_resamples, seed)
 
 
 def within(

@@ -58,7 +58,7 @@ class FactorRow:
             "reason": self.reason,
             "overall": self.overall.as_dict(),
             "within_prompts": self.within.as_dict(),
-            "within_prompts_given_gold": None if self.given_gold is None else self.given_gold.as_dict(),
+            "given_gold": None if self.given_gold is None else self.given_gold.as_dict(),
             "judged_by": self.kind,
         }
 
@@ -197,16 +197,18 @@ def _factor_row(name: str, about: str, column: Floats, seen: Survey, reason: str
         return FactorRow(name, about, nothing, nothing, None, nothing, "", reason)
     overall = partial.overall(seen.scores, column, seen.groups)
     within = partial.within(seen.scores, column, seen.groups)
+    inside = math.isfinite(within.mean)
+    kind, judged = ("within prompts", within) if inside else ("over all samples", overall)
     given = None
     if seen.gold is not None:
-        given = partial.within(seen.scores, column, seen.groups, given=[seen.gold])
-    if not math.isfinite(within.mean):
-        return FactorRow(name, about, overall, within, given, overall, "over all samples")
-    if given is None:
-        return FactorRow(name, about, overall, within, given, within, "within prompts")
-    if not math.isfinite(given.mean):
-        given = Interval(0.0, 0.0, 0.0, within.n)  # gold explains the whole score: nothing is left to lean
-    return FactorRow(name, about, overall, within, given, given, "within prompts, given gold")
+        measure = partial.within if inside else partial.overall
+        given = measure(seen.scores, column, seen.groups, given=[seen.gold])
+        if not math.isfinite(given.mean):
+            given = Interval(
+                0.0, 0.0, 0.0, judged.n
+            )  # gold explains the whole score: nothing is left to lean
+        kind, judged = f"{kind}, given gold", given
+    return FactorRow(name, about, overall, within, given, judged, kind)
 
 
 def _calibrated(

@@ -69,9 +69,8 @@ def of_probe(answers: Answers) -> Finding | None:
         return Finding(
             "probes", answers.probe.name, "bad" if must else "note", "does not notice", figure, rule
         )
-    return Finding(
-        "probes", answers.probe.name, "fair" if must else "note", "notices too rarely", figure, rule
-    )
+    word = "notices too rarely" if must else "often notices"
+    return Finding("probes", answers.probe.name, "fair" if must else "note", word, figure, rule)
 
 
 def of_factor(name: str, found: Interval, kind: str) -> Finding:

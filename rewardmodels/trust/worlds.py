@@ -115,7 +115,8 @@ def label_pairs(
 
 def _pictures(num_prompts: int, num: int, rng: Rng) -> list[Sample]:
     """Pictures: as asked, or with one to three things changed and then perhaps damaged."""
-    specs = sample_specs("heldout", num_prompts, int(rng.integers(2**31)))
+    drawn = sample_specs("heldout", 4 * num_prompts, int(rng.integers(2**31)))
+    specs = list(dict.fromkeys(drawn))[:num_prompts]  # a wrong prompt must not mean the same
     good = _num_faithful(num)
     made = []
     for number, spec in enumerate(specs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mmalign.stats.agreement import spearman
 from mmalign.stats.partial import overall, within
 
 GROUPS = [k // 8 for k in range(160)]
@@ -14,6 +15,13 @@ def columns(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per row: a level of its prompt, noise, other noise."""
     rng = np.random.default_rng(seed)
     return np.repeat(rng.normal(0, 3, 20), 8), rng.normal(size=160), rng.normal(size=160)
+
+
+def test_overall_is_spearmans_correlation():
+    level, x, y = columns(3)
+    assert overall(level + x, np.round(level + y)).mean == pytest.approx(
+        spearman(level + x, np.round(level + y))
+    )
 
 
 def test_a_monotone_function_correlates_with_one():
@@ -36,6 +44,8 @@ def test_what_the_truth_explains_vanishes_given_it():
     reward, factor = truth + 0.2 * y, truth + 0.2 * np.random.default_rng(5).normal(size=160)
     assert within(reward, factor, GROUPS).low > 0.8
     assert abs(within(reward, factor, GROUPS, given=[truth]).mean) < 0.2
+    assert abs(overall(reward, factor, GROUPS, given=[truth]).mean) < 0.2
+    assert overall(truth + 0.5 * y, y, given=[truth]).mean > 0.8
     assert within(truth + 0.5 * y, y, GROUPS, given=[truth]).mean > 0.8  # what it does not explain stays
 
 

@@ -15,7 +15,7 @@ from mmalign.shapes import render
 from mmalign.types import RewardModel, Sample
 from rewardmodels.combine import Combined
 from tests.contract import tiny_rewards
-from tests.unit.rewardmodels.tiny import tiny_reward
+from tests.unit.rewardmodels.tiny import tiny_family, tiny_reward
 
 PROMPTS = [
     "a red circle",
@@ -45,6 +45,10 @@ REWARDS: dict[str, Callable[[Path], RewardModel]] = {
     "function": lambda _: rewardmodels.load(f"{__name__}:brightness"),
     "random VLM, prompt first": lambda _: tiny_reward(template="prompt-media/1").requires_grad_(False),
     "random VLM, sequential positions": lambda _: tiny_reward(positions="sequential").requires_grad_(False),
+    **{
+        f"random VLM, {name} head": lambda _, name=name: tiny_family(name).requires_grad_(False)
+        for name in ("fused", "query", "candidates")
+    },
     "weighted sum": lambda _: _combined("sum"),
 }
 """By name, what builds it below an empty folder; rewards of videos only are tested at the end of this file."""

@@ -79,7 +79,7 @@ def _known(folder: Path, requests: list[Request]) -> dict[str, dict[str, Any]]:
     if rest:
         path.write_text(whole + "\n" if whole else "", encoding="utf-8")
     rows: dict[str, dict[str, Any]] = {}
-    for line in whole.splitlines():
+    for line in whole.split("\n") if whole else []:
         row = json.loads(line)
         if wanted.get(row["id"]) == (row["prompt"], row["seed"]) and (folder / row["file"]).is_file():
             rows[row["id"]] = row

@@ -122,9 +122,10 @@ class Reception:
         folder = Path(tempfile.mkdtemp(prefix="mmalign-serve-"))
         clean = partial(shutil.rmtree, folder, ignore_errors=True)
         unpacker = wire.Unpacker(folder, parts)
-        work = self.decoders.submit(self._unpack, body, unpacker, place)
+        unpacking = self.decoders.submit(self._unpack, body, unpacker, place)
+        work: Future[Any] = unpacking
         try:
-            desk, order = await asyncio.wrap_future(work)
+            desk, order = await asyncio.wrap_future(unpacking)
             names = desk.reward.dimensions
             scores: Scores | None = Scores.failed([], names)
             if judged := [sample for sample in order.samples if sample is not None]:
@@ -166,7 +167,8 @@ async def answered(judging: Future[Scores], request: Request) -> Scores | None:
     scores = asyncio.wrap_future(judging)
     gone = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({scores, gone}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {scores, gone}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     finally:
         gone.cancel()
         if not scores.done():

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import torch
 
+from mmalign.lines import numbered_lines
 from mmalign.seeds import generator, seed_of
 
 
@@ -77,14 +78,14 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no prompt file '{path}': give shapes:train, shapes:heldout, .txt or .jsonl")
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = list(numbered_lines(path))
     if not lines:
         raise ValueError(f"prompt file '{path}' is empty")
     if path.suffix == ".txt":
-        return tuple(Prompt(line.strip()) for line in lines)
+        return tuple(Prompt(line) for _, line in lines)
     if path.suffix != ".jsonl":
         raise ValueError(f"prompt file '{path}' must end in .txt or .jsonl")
-    return tuple(_parse(line, path, number) for number, line in enumerate(lines, start=1))
+    return tuple(_parse(line, path, number) for number, line in lines)
 
 
 def _parse(line: str, path: Path, number: int) -> Prompt:

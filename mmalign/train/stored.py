@@ -20,6 +20,7 @@ from mmalign.config import Recipe
 from mmalign.data.comparisons import pairs
 from mmalign.data.formats import read_jsonl
 from mmalign.data.prompts import Prompt
+from mmalign.lines import numbered_lines
 from mmalign.policies.base import Policy
 from mmalign.seeds import generator
 from mmalign.train.credit import without_ties
@@ -45,9 +46,7 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no such file: {path}")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:

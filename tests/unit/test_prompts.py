@@ -108,3 +108,17 @@ def test_noise_of_a_sample_does_not_depend_on_its_batch():
 
 def test_streams_with_other_types_or_borders_differ():
     assert len({seed_of(1, "a"), seed_of("1", "a"), seed_of("1a"), seed_of("a", 1), seed_of(1, "a", 0)}) == 5
+
+
+def test_a_line_ends_with_a_line_feed_only(tmp_path):
+    odd = "one\u2028two\x0cthree"
+    (tmp_path / "a.jsonl").write_bytes(f'\ufeff{{"prompt": "{odd[:7]}"}}\r\n\n{{"prompt": "x"}}\n'.encode())
+    assert [prompt.text for prompt in read_prompts(tmp_path / "a.jsonl")] == [odd[:7], "x"]
+    (tmp_path / "a.txt").write_text(f"{odd}\n\nsecond\n", encoding="utf-8")
+    assert [prompt.text for prompt in read_prompts(tmp_path / "a.txt")] == [odd, "second"]
+    (tmp_path / "b.jsonl").write_bytes(b'{"prompt": "x"}\n\n{"prompt"}\n')
+    with pytest.raises(ValueError, match=r"b\.jsonl:3 is not valid JSON"):
+        read_prompts(tmp_path / "b.jsonl")
+    (tmp_path / "c.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"c\.txt:1 is not UTF-8"):
+        read_prompts(tmp_path / "c.txt")

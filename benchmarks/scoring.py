@@ -1,6 +1,6 @@
 """Bulk scoring against a plain loop, N candidates at once against one by one, flat memory, batches that do not matter.
 
-    python benchmarks/scoring.py
+    python -m benchmarks.scoring
 
 The model is the bundled reward (`shapes-reward`: a real Qwen3-VL class, 1.2 million parameters). The plain loop is what
 one writes by hand: for every file the stock processor, the stock model with its hidden states, the head; its scores are
@@ -265,19 +265,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.only_memory:
         print(score_many(options.only_memory))
         return
-    result = {
-        "command": "python benchmarks/scoring.py",
+    result: dict[str, Any] = {
+        "command": f"python -m benchmarks.scoring --files {options.files} --repeats {options.repeats}",
         "machine": machine(),
-        "bulk_against_plain_loop": side_by_side(options.files, options.repeats),
-        "candidates_together": nway(options.repeats),
-        "memory": memory(1_000, 10_000),
-        "batch_composition": batches(),
         "date": time.strftime("%Y-%m-%d"),
     }
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "bulk_against_plain_loop": partial(side_by_side, options.files, options.repeats),
+        "candidates_together": partial(nway, options.repeats),
+        "batch_composition": batches,
+        "memory": partial(memory, 1_000, 10_000),
+    }
+    for name, measure in parts.items():
+        result[name] = measure()
+        print(name, json.dumps(result[name]), flush=True)
     path = Path(options.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -162,7 +162,9 @@ def _packets(file: Path) -> list[_Packet]:
     """Every packet of pictures, in decoding order. A file that announces clearly more than it holds was cut short."""
     with _open(file) as container:
         if not container.streams.video:
-            raise ValueError(f"{file} has no pictures in it (sound only, or nothing at all): leave it out or replace it")
+            raise ValueError(
+                f"{file} has no pictures in it (sound only, or nothing): leave it out or replace it"
+            )
         stream = container.streams.video[0]
         unit = float(stream.time_base or 1)
         announced, alone = int(stream.frames or 0), len(container.streams) == 1

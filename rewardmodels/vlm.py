@@ -118,7 +118,8 @@ class VlmReward(nn.Module):
     def see(self, inputs: VlmInputs) -> Seen:
         """One forward pass: the hidden states that the head may read."""
         inputs = inputs.to(self.device)
-        more = self.head.num_layers > 1
+        num_layers: Any = self.head.num_layers
+        more = num_layers > 1
         # the inner model: no language-model logits are needed; positions are always explicit
         made = self.vlm.model(**inputs.model_arguments(), use_cache=False, output_hidden_states=more)
         layers = made.hidden_states if more else (made.last_hidden_state,)

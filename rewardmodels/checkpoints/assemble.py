@@ -151,7 +151,8 @@ def precision(dtype: str, device: str | torch.device) -> torch.dtype:
     """`auto` is bfloat16 on an accelerator and float32 on a CPU."""
     if dtype == "auto":
         return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-    return getattr(torch, dtype)  # type: ignore[no-any-return]
+    found: torch.dtype = getattr(torch, dtype)
+    return found
 
 
 def state_and_head(

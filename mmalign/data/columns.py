@@ -96,7 +96,7 @@ def write_dataset(folder: Path, comparisons: Iterable[Comparison], *, embed: Med
         for comparison in comparisons:
             writer.write(_to_row(comparison, embed))
         num, _ = writer.finalize()
-    state = {"_data_files": [{"filename": name}], "_fingerprint": "mmalign", "_format_columns": None,
+    state: dict[str, Any] = {"_data_files": [{"filename": name}], "_fingerprint": "mmalign", "_format_columns": None,
              "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": None}  # fmt: skip
     (folder / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
     info = datasets.DatasetInfo(features=features, description="Comparisons, mmalign.pref/1")

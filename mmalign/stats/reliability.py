@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Level = Literal["nominal", "ordinal", "interval"]
-Counts = Mapping[Hashable, float]
+Counts = Mapping[Any, float]
 
 
 @dataclass(frozen=True)

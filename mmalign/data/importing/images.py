@@ -27,7 +27,7 @@ def pickapic(row: Row, place: Place) -> Comparison | str:
                       model=row.text(f"model_{k}") or None)
             for k in (0, 1)
         ),
-        annotations=(pair(PICKAPIC_DIM, meanings[labels]),),  # type: ignore[index]
+        annotations=(pair(PICKAPIC_DIM, meanings[labels]),),
         annotator={"type": "human", "n": 1},
         meta=_known(row, "num_example_per_prompt", "user_id", "are_different", "best_image_uid"),
     )  # fmt: skip

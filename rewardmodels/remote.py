@@ -45,7 +45,7 @@ class Remote:
     def __init__(
         self,
         *,
-        url: str,
+        url: str = "http://127.0.0.1:8100",
         reward: str | None = None,
         token_env: str | None = None,
         concurrency: int = 4,
@@ -53,8 +53,9 @@ class Remote:
         timeout: float = 60.0,
         retries: int = 3,
     ) -> None:
-        """`reward` may be left out where the server has only one; `token_env` names the environment variable that
-        holds the token; `timeout` is in seconds, for each attempt.
+        """`url` is that of `mmalign serve` on this machine unless given; `reward` may be left out where the server
+        has only one; `token_env` names the environment variable that holds the token; `timeout` is in seconds, for
+        each attempt.
         """
         if concurrency < 1 or batch_size < 1 or timeout <= 0 or retries < 0:
             raise ValueError("remote: concurrency, batch_size >= 1, timeout > 0 and retries >= 0 are needed")

@@ -111,7 +111,7 @@ def _material(settings: CheckReward, gold: Judge | None) -> Material | None:
 
 
 def _files(path: str, limit: int, gold: Judge | None) -> Material:
-    """The usable items of a folder or JSONL file, whole prompts at a time until the limit."""
+    """The usable items of a folder or JSONL file, prompt by prompt, whole prompts until the limit."""
     items = manifest.read(path)
     bad = [f"{item.id}: {item.problem}" for item in items if item.problem is not None or item.file is None]
     good = [item for item in items if item.problem is None and item.file is not None]
@@ -128,7 +128,8 @@ def _files(path: str, limit: int, gold: Judge | None) -> Material:
         if not kept or total + sizes[name] <= limit:
             kept.add(name)
             total += sizes[name]
-    chosen = [k for k, name in enumerate(groups) if name in kept]
+    order = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+    chosen = sorted((k for k, name in enumerate(groups) if name in kept), key=lambda k: order[groups[k]])
     if len(chosen) < len(samples):
         bad.append(f"{len(samples) - len(chosen)} samples beyond num_samples={limit}")
     return Material(

@@ -15,7 +15,7 @@ from mmalign.stats.intervals import Interval
 from pipelines.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, grid, svg, text, ticks
 
 PITCH = 27
-LABELS = 128
+LABELS = 146
 """Width of the column of labels, of the chart's 400."""
 
 
@@ -63,7 +63,7 @@ def forest(
 
     body = "".join(
         f'<line x1="{x(v):.1f}" x2="{x(v):.1f}" y1="{top}" y2="{height - 22}" class="grid"/>'
-        + text(min(x(v), WIDTH - 15), height - 6, show(v), "middle")
+        + text(min(x(v), WIDTH - 20), height - 6, show(v), "middle")
         for v in ticks(low, high)
         if low - 1e-9 <= v <= high + 1e-9
     )

@@ -29,7 +29,7 @@ from rewardmodels.trust.findings import Finding
 from rewardmodels.trust.health import NUM_SEEN, Health, Stability, health, stability
 from rewardmodels.trust.pairs import JudgedPairs
 from rewardmodels.trust.probes import PROBES
-from rewardmodels.trust.survey import Decode, Survey, decode
+from rewardmodels.trust.survey import WINDOW_PIXELS, Decode, Survey, decode
 
 Floats = NDArray[np.float64]
 NUM_PER_PROMPT = 4
@@ -166,10 +166,18 @@ def check(
 
 
 def _some(seen: Survey, read: Decode) -> list[Sample]:
-    """Up to NUM_SEEN scored samples, spread evenly over all, decoded."""
+    """Up to NUM_SEEN scored samples, spread evenly over all, decoded; fewer if they are large."""
     scored = np.flatnonzero(np.isfinite(seen.scores))
     chosen = scored[np.linspace(0, len(scored) - 1, min(NUM_SEEN, len(scored))).round().astype(int)]
-    return [read(seen.samples[int(k)]) for k in chosen]
+    made: list[Sample] = []
+    pixels = 0
+    for k in np.random.default_rng(0).permutation(chosen).tolist():
+        if pixels > WINDOW_PIXELS:
+            break
+        made.append(read(seen.samples[k]))
+        frames = made[-1].frames().shape
+        pixels += frames[0] * frames[2] * frames[3]
+    return made
 
 
 def factor_rows(seen: Survey) -> tuple[FactorRow, ...]:

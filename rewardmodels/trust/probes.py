@@ -127,12 +127,18 @@ def partners(samples: Sequence[Sample], groups: Sequence[str], *, seed: int = 0)
     found = []
     for i, sample in enumerate(samples):
         rng = np.random.default_rng(seed_of("probe-partner", seed, i))
-        others = [
-            j
-            for j in rng.permutation(len(samples)).tolist()
-            if groups[j] != groups[i] and samples[j].prompt != sample.prompt
-        ]
-        found.append(next((j for j in others if samples[j].modality == sample.modality), i))
+        found.append(
+            next(
+                (
+                    j
+                    for j in rng.permutation(len(samples)).tolist()
+                    if groups[j] != groups[i]
+                    and samples[j].prompt != sample.prompt
+                    and samples[j].modality == sample.modality
+                ),
+                i,
+            )
+        )
     return found
 
 

@@ -92,8 +92,8 @@ CATALOG: Mapping[str, Entry] = {
     ),
     "geneval": Entry(
         "rewardmodels.geneval.reward:geneval", "GenEval-like: objects, counts, colours and places by any detector",
-        ("correct", "fraction"), "[0, 1]", weights="a detector, as option detector (module:function)",
-        memory="the detector's",
+        ("correct", "fraction"), "[0, 1]", memory="0.3 GB, or the detector's", size="0.3 GB",
+        weights="facebook/mask2former-swin-small-coco-instance, or option detector",
     ),
     "clip-score": Entry(
         "rewardmodels.clip.similarity:clip_score", "CLIPScore of any CLIP model; option form: cosine, clipscore, logit",

@@ -5,6 +5,7 @@ Legend: B samples, C H W.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -111,7 +112,7 @@ def cut_out(image: Tensor, found: Found) -> Cut:
 
 def geneval(
     *,
-    detector: str = "",
+    detector: str = "facebook/mask2former-swin-small-coco-instance",
     colors: str = "mean",
     clip: str = "openai/clip-vit-large-patch14",
     architecture: str = "",
@@ -127,7 +128,8 @@ def geneval(
 ) -> GenEvalReward:
     """GenEval-like judge.
 
-    `detector`: a function `module:name` (see `detectors`), or `shapes`. `colors`: `mean`, or `clip` (with `clip` the
+    `detector`: a function `module:name` (see `detectors`), the folder or hub id of a stock one (see `stock`), or
+    `shapes`. `colors`: `mean`, or `clip` (with `clip` the
     model and `templates` its sentences); a detector that names colours itself goes before both.
     `rules`: a JSONL file by prompt, for prompts whose samples bring no metadata.
     """
@@ -136,20 +138,20 @@ def geneval(
     limits = Limits(threshold, counting_threshold, max_objects, max_overlap)
     namer = _namer(colors, clip, architecture, templates, batch_size, device)
     return GenEvalReward(
-        _detector(detector), namer, measure, read_file(rules) if rules else {}, limits, batch_size
+        _detector(detector, device), namer, measure, read_file(rules) if rules else {}, limits, batch_size
     )
 
 
-def _detector(name: str) -> Detector:
+def _detector(name: str, device: str | torch.device) -> Detector:
     if name == "shapes":
         return detectors.shapes
-    if ":" not in name:
-        raise ValueError(
-            f"option detector of geneval must be a function module:name, or shapes; got '{name}'"
-        )
-    function: Any = find(name, arguments="images, things")
-    made: Detector = function
-    return made
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+        function: Any = find(name, arguments="images, things")
+        made: Detector = function
+        return made
+    from rewardmodels.geneval.stock import StockDetector
+
+    return StockDetector(name, device=device)
 
 
 def _namer(

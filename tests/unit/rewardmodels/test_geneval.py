@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from rewardmodels.geneval.detectors import read_detections
 from rewardmodels.geneval.prompts import read_prompt
 from rewardmodels.geneval.reward import cut_out
 from rewardmodels.geneval.rules import Clause, Found, Rules, judge, keep, read_rules, relations
+from rewardmodels.geneval.stock import StockDetector
 
 ASKED: list[Sequence[Sequence[str]]] = []
 
@@ -202,8 +204,61 @@ def test_a_detector_that_returns_nonsense_is_told_so() -> None:
         read_detections([{**good, "scores": torch.ones(2)}], 1)
     with pytest.raises(TypeError, match="boxes, labels and scores"):
         read_detections([{"boxes": []}], 1)
-    with pytest.raises(ValueError, match="module:name"):
-        rewardmodels.load("geneval")
+    with pytest.raises(ValueError, match="no module 'nowhere'"):
+        rewardmodels.load("geneval", detector="nowhere:detector")
+
+
+def tiny_yolos(folder: Path) -> str:
+    """A stock box detector of random weights: 9 guesses a picture, 3 classes and nothing."""
+    from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+
+    torch.manual_seed(0)
+    config = YolosConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=[32, 32],
+        patch_size=8, num_detection_tokens=9, id2label={0: "mouse", 1: "cat", 2: "cup"},
+    )  # fmt: skip
+    YolosForObjectDetection(config).save_pretrained(folder)
+    YolosImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_stock_box_detector_gives_what_its_own_calls_give(tmp_path: Path) -> None:
+    from transformers import AutoImageProcessor, AutoModelForObjectDetection
+
+    detector = StockDetector(tiny_yolos(tmp_path))
+    image = (torch.rand(2, 3, 40, 60, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
+    got = read_detections(detector(image, [("cat",)] * 2), 2)
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    with torch.no_grad():
+        seen = processor(images=[(i * 255).round().to(torch.uint8) for i in image], return_tensors="pt")
+        outputs = AutoModelForObjectDetection.from_pretrained(tmp_path).eval()(**seen)
+    chances = outputs.logits.softmax(-1)[..., :-1].max(-1)
+    for row, found in enumerate(got):
+        keep_these = chances.values[row] > 0.05
+        torch.testing.assert_close(
+            torch.tensor([one.score for one in found]), chances.values[row][keep_these]
+        )
+        middle = outputs.pred_boxes[row][keep_these]
+        left = (middle[:, 0] - middle[:, 2] / 2) * 60
+        torch.testing.assert_close(torch.tensor([one.box[0] for one in found]), left, atol=1e-3, rtol=0)
+        names = ["computer mouse", "cat", "cup"]
+        assert [one.label for one in found] == [names[k] for k in chances.indices[row][keep_these].tolist()]
+    assert sum(map(len, got)) > 0
+
+
+def test_segments_become_boxes_and_masks() -> None:
+    detector = object.__new__(StockDetector)
+    detector.model = SimpleNamespace(config=SimpleNamespace(id2label={0: "remote", 1: "cat"}))
+    detector.names = {"remote": "tv remote"}
+    maps = torch.zeros(3, 6, 8)
+    maps[0, 1:3, 2:7] = 1
+    maps[2, 5, 0] = 1
+    infos = [{"label_id": 0, "score": 0.9}, {"label_id": 1, "score": 0.8}, {"label_id": 1, "score": 0.7}]
+    (found,) = read_detections([detector._instances({"segments_info": infos, "segmentation": maps})], 1)
+    assert [(one.label, one.box) for one in found] == [("tv remote", (2, 1, 7, 3)), ("cat", (0, 5, 1, 6))]
+    assert found[0].mask is not None and int(found[0].mask.sum()) == 10
+    nothing = detector._instances({"segments_info": [], "segmentation": torch.full((6, 8), -1)})
+    assert read_detections([nothing], 1) == [[]]
 
 
 def test_it_agrees_with_the_exact_judge_of_the_shapes_world() -> None:

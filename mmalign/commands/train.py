@@ -49,6 +49,17 @@ def _is_plural(recipe: str) -> bool:
     return isinstance(model, dict) and "prototypes" in model
 
 
+@app.command("train-judge", rich_help_panel=PANELS["train"])
+def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Train a judge that says its verdict, by reinforcement from preference pairs.
+
+    Example: [cyan]mmalign train-judge judge/shapes output=runs/judge[/]
+    """
+    from pipelines import train_judge as pipeline
+
+    pipeline.run(recipe, overrides or [])
+
+
 @app.command(rich_help_panel=PANELS["train"])
 def validate(recipe: Recipe, overrides: Overrides = None) -> None:
     """A recipe, resolved and checked, with its batch arithmetic; trains nothing.
@@ -62,6 +73,11 @@ def validate(recipe: Recipe, overrides: Overrides = None) -> None:
         from rewardmodels.plural_recipe import PluralRecipe
 
         typer.echo(to_yaml(load_config(recipe, overrides or [], PluralRecipe)))
+        return
+    if "judge" in read_yaml(find_recipe(recipe)):
+        from rewardmodels.judges.verdict_recipe import JudgeRecipe
+
+        typer.echo(to_yaml(load_config(recipe, overrides or [], JudgeRecipe)))
         return
     model = read_yaml(find_recipe(recipe)).get("model")
     if isinstance(model, dict) and {"name", "template", "head", "scratch"} & model.keys():  # a reward model's

@@ -1,0 +1,99 @@
+"""The recipe of `mmalign train-judge`: a model that says its verdict, warmed up on ratings, then trained on pairs.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from mmalign.config import Checkpoint, Optimizer, Section
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Judge(Section):
+    """The start: `shapes-reward` or a folder of a reward model with hidden-state head, or of a verdict model."""
+
+    path: str = "shapes-reward"
+    name: str = "spoken-judge"
+    asks: Literal["point", "pair"] = "point"
+    """`point`: a mark from 0 to 9 for one picture; `pair`: which of two pictures, 1 or 2."""
+    marks: Annotated[int, Field(ge=2, le=10)] = 10
+
+
+class Pairs(Section):
+    """`shapes`, or a file of comparisons (mmalign.pref/1 JSONL)."""
+
+    pairs: str = "shapes"
+    families: PositiveInt = 8
+    prompts: PositiveInt = 2
+    images: PositiveInt = 4
+    damage: Fraction = 0.5
+    temperature: PositiveFloat = 0.1
+    comparisons: PositiveInt = 32
+
+
+class WarmUp(Section):
+    """Supervised verdicts, so that there is something to reinforce: ratings of shapes with `noise` added, rounded."""
+
+    updates: NonNegativeInt = 60
+    noise: NonNegativeFloat = 0.3
+    lr: PositiveFloat = 3e-4
+
+
+class Method(Section):
+    """`gcpo`: marks of the better must beat marks of the worse; `rule`: a pair's verdict must be right."""
+
+    name: Literal["judge"] = "judge"
+    reward: Literal["gcpo", "rule"] = "gcpo"
+    answers: Annotated[int, Field(ge=2)] = 8
+    format_weight: NonNegativeFloat = 0.5
+    clip_range: PositiveFloat = 0.2
+    pre_clip: tuple[PositiveFloat, PositiveFloat] | None = (1e-3, 1e3)
+    filter_sigmas: PositiveFloat | None = 3.0
+    kl: NonNegativeFloat = 0.0
+    advantages: Literal["group", "global", "none"] = "group"
+    updates_per_iteration: PositiveInt = 1
+
+
+class Budget(Section):
+    """Iterations of reinforcement; each draws one bundle of pairs."""
+
+    iterations: PositiveInt = 300
+
+
+class Evaluation(Section):
+    """Held-out pairs of shapes: every so many iterations on `num_prompts`, before and after on `final_prompts`."""
+
+    every: PositiveInt | None = 50
+    num_prompts: PositiveInt = 56
+    final_prompts: PositiveInt = 560
+
+
+class JudgeRecipe(Section):
+    """A whole run of verdict training."""
+
+    judge: Judge = Judge()
+    data: Pairs = Pairs()
+    warm_up: WarmUp = WarmUp()
+    method: Method = Method()
+    optimizer: Optimizer = Optimizer(lr=1e-4)
+    budget: Budget = Budget()
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    seed: int = 0
+    output: str = "runs/judge"
+    trackers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> JudgeRecipe:
+        if (self.method.reward == "rule") != (self.judge.asks == "pair"):
+            raise ValueError("method.reward gcpo goes with judge.asks point, and rule with pair")
+        if self.data.pairs != "shapes" and self.warm_up.updates:
+            raise ValueError(
+                "the warm-up has ratings of shapes only: set warm_up.updates=0 and start from a verdict model"
+            )
+        return self

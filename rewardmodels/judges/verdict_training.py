@@ -1,0 +1,257 @@
+"""What training a judge in words adds to the one loop: a warm-up on ratings, then verdicts rewarded by pairs.
+
+    WarmUpTask     cross entropy of the verdict that a rating asks for
+    VerdictTask    draws verdicts, rewards them (GCPO or rule), one or more policy updates on what was drawn
+
+A sample that stands in several pairs is judged once: its verdicts meet those of all its opponents, and the reward is
+the mean (with one pair a sample this is GCPO as published).
+
+Legend: S prefixes, P pairs, N answers a prefix, R = S * N, L tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mmalign.objectives import spoken
+from mmalign.objectives.advantages import group_advantages
+from mmalign.seeds import generator, seed_of
+from mmalign.shapes.annotators import Law
+from mmalign.shapes.pairs import PASS_BONUS, Block, make_block, preference_pairs
+from mmalign.train.distributed import Processes
+from mmalign.train.loop import Report, Update
+from mmalign.types import Loss, PreferencePair, Sample
+from rewardmodels.judges.verdict_model import VerdictModel, worth_to_mark
+from rewardmodels.judges.verdict_recipe import JudgeRecipe, Pairs
+from rewardmodels.sources import FileSource
+from rewardmodels.training import distinct
+
+Examine = Callable[[VerdictModel, int], Mapping[str, float]]
+
+
+class Bundles(Protocol):
+    """Numbered bundles of decided pairs."""
+
+    def bundle(self, number: int) -> list[PreferencePair]: ...
+
+
+@dataclass(frozen=True)
+class ShapesBundles:
+    """Pictures of near-twin prompts, compared under each prompt; every number gives the same pairs everywhere."""
+
+    settings: Pairs
+    seed: int
+
+    def bundle(self, number: int) -> list[PreferencePair]:
+        """Pairs with a winner, of two pictures under one prompt."""
+        block = self._block("train", number)
+        law = Law(temperature=self.settings.temperature)
+        made = preference_pairs(block, law, seed=seed_of("judge-labels", self.seed, number))
+        return decided(made)
+
+    def rated(self, number: int) -> tuple[list[Sample], Tensor]:
+        """Samples with their worth in [0, 1 + PASS_BONUS]; pictures under one prompt stand together."""
+        block = self._block("train", -1 - number)
+        samples = [
+            Sample(prompt, image)
+            for prompts, images in zip(block.prompts, block.images, strict=True)
+            for prompt in prompts
+            for image in images
+        ]
+        return samples, block.utility.transpose(1, 2).flatten().float()
+
+    def _block(self, split: str, number: int) -> Block:
+        how = self.settings
+        return make_block(
+            split, self.seed, number, num_families=how.families, num_prompts=how.prompts, num_images=how.images,
+            damage_share=how.damage,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FileBundles:
+    """Pairs of a file of comparisons, in seeded order."""
+
+    source: FileSource
+
+    def bundle(self, number: int) -> list[PreferencePair]:
+        """The next comparisons' decided pairs."""
+        return decided(self.source.bundle(number, 0.0))
+
+
+def decided(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
+    """Pairs of one prompt with a winner, the winner first."""
+    made = []
+    for pair in pairs:
+        label = pair.labels.get("overall", 0.5)
+        if label != 0.5 and pair.a.prompt == pair.b.prompt:
+            made.append(pair if label > 0.5 else pair.swapped())
+    return made
+
+
+@dataclass(eq=False)
+class _Base:
+    """Parameters, evaluation and saving, the same for both tasks."""
+
+    model: VerdictModel
+    recipe: JudgeRecipe
+    bundles: Bundles
+    processes: Processes
+    examine: Examine | None = None
+
+    def __post_init__(self) -> None:
+        self.model = self.model.to(self.processes.device)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All of the model."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def finish(self, iteration: int, num_updates: int) -> Mapping[str, float]:
+        """Nothing is averaged."""
+        return {}
+
+    def evaluate(self, iteration: int) -> Report:
+        """Held-out pairs."""
+        if self.examine is None:
+            return Report()
+        return Report(self.examine(self.model, self.recipe.evaluation.num_prompts))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights."""
+        return {name: value.detach() for name, value in self.model.vlm.named_parameters()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from `state_dict()`."""
+        for name, value in self.model.vlm.named_parameters():
+            value.copy_(state[name])
+
+    def save(self, folder: Path) -> None:
+        """The model, ready to judge."""
+        self.model.save(folder / "judge")
+
+
+class WarmUpTask(_Base):
+    """Teaches the form of a verdict, and a first idea of what it means."""
+
+    def updates(self, iteration: int) -> Iterator[Update]:
+        """One bundle, one update."""
+        number = iteration * self.processes.num + self.processes.rank
+        assert isinstance(self.bundles, ShapesBundles)
+        samples, worth = self.bundles.rated(number)
+        noise = torch.randn(len(worth), generator=generator("judge-ratings", self.recipe.seed, number))
+        felt = worth + self.recipe.warm_up.noise * noise
+        yield Update(len(samples), [partial(self._loss, samples, felt)])
+
+    def _loss(self, samples: Sequence[Sample], felt: Tensor) -> Loss:
+        model = self.model
+        if model.compares:
+            marks = (felt[1::2] > felt[::2]).long()  # neighbours are pictures of one prompt
+            prefix = model.read(model.inputs(samples[::2], samples[1::2]))
+        else:
+            marks = worth_to_mark(felt, len(model.marks), 1 + PASS_BONUS)
+            prefix = model.read(model.inputs(samples))
+        wanted = torch.tensor([model.answer(int(mark)) for mark in marks], device=prefix.logits.device)
+        logs = model.log_probs(prefix, torch.arange(len(prefix)), wanted)
+        return Loss(-logs.sum(1), {"mark": logs[:, 1].detach().exp().mean()})
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What was drawn in an iteration: answers, the log-probabilities they had, and what they earned."""
+
+    samples: Sequence[Sample]
+    seconds: Sequence[Sample] | None
+    answers: Tensor  # (R, L)
+    rows: Tensor  # (R,)
+    old: Tensor  # (R, L)
+    reference: Tensor | None  # (R, L)
+    advantage: Tensor  # (R,), NaN is left out
+    metrics: Mapping[str, float]
+
+
+class VerdictTask(_Base):
+    """Reinforces verdicts that agree with people's choices."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.reference = copy.deepcopy(self.model) if self.recipe.method.kl > 0 else None
+
+    def updates(self, iteration: int) -> Iterator[Update]:
+        """Answers to one bundle, drawn once, then the updates on them."""
+        pairs = self.bundles.bundle(iteration * self.processes.num + self.processes.rank)
+        drawn = self.draw(pairs, iteration)
+        for _ in range(self.recipe.method.updates_per_iteration):
+            yield Update(len(drawn.answers), [partial(self._loss, drawn)])
+
+    @torch.no_grad()
+    def draw(self, pairs: Sequence[PreferencePair], iteration: int) -> Drawn:
+        """Verdicts on every sample (or pair), with rewards and advantages."""
+        how, model = self.recipe.method, self.model
+        stream = ("judge-answers", self.recipe.seed, iteration, self.processes.rank)
+        if model.compares:
+            turn = torch.rand(len(pairs), generator=generator(*stream, "order")) < 0.5
+            shown = [
+                pair.swapped() if flip else pair for pair, flip in zip(pairs, turn.tolist(), strict=True)
+            ]
+            samples, seconds = [pair.a for pair in shown], [pair.b for pair in shown]
+            prefix = model.read(model.inputs(samples, seconds))
+        else:
+            samples, winners, losers = distinct(pairs)
+            seconds, prefix = None, model.read(model.inputs(samples))
+        answers, rows = model.draw(prefix, how.answers, *stream)
+        said = model.marks_of(answers).view(-1, how.answers)
+        reward = self._rule(said, turn) if model.compares else self._gcpo(said, winners, losers)
+        advantage = group_advantages(reward.flatten(), rows, scale=how.advantages)
+        advantage = torch.where(torch.isfinite(reward.flatten()), advantage, torch.nan)
+        if how.filter_sigmas is not None:
+            advantage = spoken.within_sigmas(advantage, limit=how.filter_sigmas)
+        metrics = {
+            "reward": float(reward[torch.isfinite(reward)].mean()),
+            "readable": float(torch.isfinite(said).float().mean()),
+            "kept": float(torch.isfinite(advantage).float().mean()),
+        }
+        old, reference = model.log_probs(prefix, rows, answers), None
+        if self.reference is not None:
+            before = self.reference.read(model.inputs(samples, seconds))
+            reference = self.reference.log_probs(before, rows, answers)
+        return Drawn(samples, seconds, answers, rows, old, reference, advantage, metrics)
+
+    def _rule(self, said: Tensor, turn: Tensor) -> Tensor:
+        """Rewards (P, N): mark 0 says the first is better, which is right unless the pair was turned."""
+        readable = torch.isfinite(said)
+        right = readable & (said == turn.float()[:, None])
+        made = spoken.rule_reward(
+            readable=readable.flatten(), right=right.flatten(), format_weight=self.recipe.method.format_weight
+        )
+        return made.view_as(said)
+
+    def _gcpo(self, said: Tensor, winners: Tensor, losers: Tensor) -> Tensor:
+        """Rewards (S, N): the mean over a sample's pairs, and the weight of the format."""
+        up, down = spoken.out_scored(winner=said[winners], loser=said[losers])
+        total, count = torch.zeros_like(said), torch.zeros_like(said)
+        for places, gained in ((winners, up), (losers, down)):
+            total.index_add_(0, places, gained.nan_to_num(0.0))
+            count.index_add_(0, places, torch.isfinite(gained).float())
+        readable = torch.isfinite(said).float()
+        mean = total / count  # NaN where no pair says anything
+        return mean * readable + self.recipe.method.format_weight * readable
+
+    def _loss(self, drawn: Drawn) -> Loss:
+        how, model = self.recipe.method, self.model
+        prefix = model.read(model.inputs(drawn.samples, drawn.seconds))
+        made = spoken.answer_policy(
+            log_prob=model.log_probs(prefix, drawn.rows, drawn.answers), old_log_prob=drawn.old,
+            advantage=drawn.advantage, clip_range=how.clip_range, pre_clip=how.pre_clip,
+            reference_log_prob=drawn.reference, kl=how.kl,
+        )  # fmt: skip
+        extra = {name: torch.tensor(value) for name, value in drawn.metrics.items()}
+        return Loss(made.per_sample, {**made.metrics, **extra})

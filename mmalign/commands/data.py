@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mmalign.commands.options import Config, Output, Overrides
-from mmalign.data.importing import FORMATS
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Preference data: make, import, check.")
-_LISTED = "\n\n".join(
-    f"[cyan]{one.name}[/]  {one.about}" + ("" if one.verified else " (layout not verified)")
-    for one in FORMATS.values()
-)
 
 
-@app.command("import", epilog=f"Formats:\n\n{_LISTED}")
+class ListsFormats(typer.core.TyperCommand):
+    """Its help ends with the formats, which are looked up only when it is asked for."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The usual help and the list."""
+        from mmalign.data.importing import listing
+
+        self.epilog = "\n\n".join(("Formats:", *(f"[cyan]{name}[/]  {about}" for name, about in listing())))
+        super().format_help(ctx, formatter)
+
+
+@app.command("import", cls=ListsFormats)
 def data_import(
     format_or_path: Annotated[
         str,

@@ -27,8 +27,7 @@ def known(name: str) -> Format:
     raise ValueError(f"no format '{name}': {hint} There are {', '.join(FORMATS)}, and auto")
 
 
-def listing() -> str:
-    """A line a format, for people."""
-    width = max(map(len, FORMATS))
+def listing() -> list[tuple[str, str]]:
+    """Names of all formats, and a line about each."""
     marks = {True: "", False: " (layout not verified)"}
-    return "\n".join(f"{one.name:<{width}}  {one.about}{marks[one.verified]}" for one in FORMATS.values())
+    return [(one.name, one.about + marks[one.verified]) for one in FORMATS.values()]

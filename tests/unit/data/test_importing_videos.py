@@ -207,7 +207,7 @@ def test_formats_are_told_apart_and_named(tmp_path: Path) -> None:
         reading.read(tmp_path / "y.csv", format="auto", root=tmp_path, split="train")
     with pytest.raises(ValueError, match="did you mean 'hpdv3'"):
         known("hpdv33")
-    assert all(name in listing() for name in FORMATS) and len(FORMATS) >= 24
+    assert [name for name, _ in listing()] == list(FORMATS) and len(FORMATS) >= 24
 
 
 def test_media_paths_are_told_from_the_output(tmp_path: Path) -> None:

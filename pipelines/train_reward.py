@@ -238,7 +238,11 @@ def summary(quality: Mapping[str, Any]) -> str:
     if "accuracy" not in quality:
         return "no held-out pairs were given"
     part = quality["accuracy"]
-    line = f"held-out accuracy {part['mean']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
+    if part["mean"] is None:
+        return "no held-out pair had a winner"
+    line = f"held-out accuracy {part['mean']:.3f}"
+    if part["low"] is not None:  # one prompt alone has no interval
+        line += f" [{part['low']:.3f}, {part['high']:.3f}]"
     if "best" in quality:
         line += (
             f", expected {quality['expected']:.3f} of at best {quality['best']:.3f} ({quality['ratio']:.1%})"

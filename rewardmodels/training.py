@@ -130,7 +130,7 @@ class RewardTraining:
         self, model: VlmReward, recipe: RewardRecipe, source: PairSource, processes: Processes,
         *, examine: Examine | None = None,
     ) -> None:  # fmt: skip
-        tune(model, recipe.model)
+        tune(model, recipe.model, seed=recipe.seed)
         self.model = model.to(processes.device).train()
         self.recipe, self.source, self.processes, self.examine = recipe, source, processes, examine
         method = recipe.method

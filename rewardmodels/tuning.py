@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mmalign.seeds import seed_of
 from rewardmodels.recipe import Lora, Model
 from rewardmodels.vlm import VlmReward
 
@@ -36,8 +37,8 @@ class SpecialRows(nn.Module):
         return torch.where(match.any(dim=-1)[..., None], rows, found)
 
 
-def tune(model: VlmReward, settings: Model) -> None:
-    """Set `requires_grad` everywhere, and add adapters and rows, as the recipe says."""
+def tune(model: VlmReward, settings: Model, *, seed: int = 0) -> None:
+    """Set `requires_grad` everywhere, and add adapters and rows, as the recipe says; adapters start by the seed."""
     tied = bool(getattr(model.vlm.config, "tie_word_embeddings", False))
     table = model.vlm.get_input_embeddings()
     for name, parameter in model.vlm.named_parameters():
@@ -48,9 +49,11 @@ def tune(model: VlmReward, settings: Model) -> None:
     table.weight.requires_grad_(settings.embeddings == "trained" and settings.weights == "full")
     model.head.requires_grad_(True)
     if settings.weights == "lora" or settings.vision == "lora":
-        add_adapters(
-            model, settings.lora, language=settings.weights == "lora", vision=settings.vision == "lora"
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, "adapters"))
+            add_adapters(
+                model, settings.lora, language=settings.weights == "lora", vision=settings.vision == "lora"
+            )
     if settings.embeddings == "special":
         builders = model.builders
         names = {token for builder in builders for token in builder.template.reads}

@@ -1,0 +1,126 @@
+"""The recipes of the families end to end on tiny models: continued bit by bit, scored by the command, tabulated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmarks import reward_families
+from mmalign.media import write
+from mmalign.shapes.worlds import WORLDS
+from mmalign.train.loop import Update
+from pipelines import score, train_reward
+from pipelines.settings import Score
+from rewardmodels.sources import FileSource
+from rewardmodels.training import RewardTraining
+
+TINY = [
+    "model.scratch={width: 32, layers: 1, heads: 2, vision_width: 16, vision_layers: 1}", "data.shapes.families=3",
+    "data.shapes.prompts=2", "data.shapes.images=2", "data.shapes.cross=4", "evaluation.num_prompts=6",
+    "optimizer.warmup=1", "checkpoint.every=1",
+]  # fmt: skip
+NOISY = [
+    "model.head_options={hidden: [16, 8], dropout: 0.2}", "method.gaussian={method: monte_carlo, points: 4}",
+    "budget.updates=3", "evaluation.every=null", "evaluation.final_prompts=6", "model.weights=lora",
+    "model.embeddings=special", "model.lora={rank: 2, alpha: 4, dropout: 0.1}",
+]  # fmt: skip
+
+
+def quiet(words: str) -> None:
+    """Say nothing."""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found = load_file(folder / "reward" / "model.safetensors")
+    return found | load_file(folder / "reward" / "reward_head.safetensors")
+
+
+def test_dropout_draws_and_adapters_go_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_reward.run("reward/hpsv3-like", [*TINY, *NOISY, f"output={whole}"], say=quiet)
+    updates = RewardTraining.updates
+
+    def stop(self: RewardTraining, iteration: int) -> Iterator[Update]:
+        if iteration == 1:
+            raise KeyboardInterrupt
+        torch.rand(7)  # other draws of the process must not matter
+        return updates(self, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RewardTraining, "updates", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_reward.run("reward/hpsv3-like", [*TINY, *NOISY, f"output={parts}"], say=quiet)
+    train_reward.run("reward/hpsv3-like", [*TINY, *NOISY, f"output={parts}"], say=quiet)
+    one, two = weights(whole), weights(parts)
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_the_benchmark_trains_measures_and_tabulates_and_the_command_scores(tmp_path: Path) -> None:
+    arguments = [
+        "--worlds", "videos", "--families", "video-reward-like", "--updates", "2", "--num-prompts", "12",
+        "--num-probes", "6", "--threads", "1", "--output", str(tmp_path / "table"), "--set", *TINY[:-1],
+    ]  # fmt: skip
+    reward_families.main(arguments)
+    result = json.loads((tmp_path / "table" / "videos-video-reward-like.json").read_text())
+    assert set(result["probes"]) == {"wrong_prompt", "still_video"}
+    assert 0 < result["quality"]["three_way"]["ratio"] <= 1
+    assert len(result["quality"]["dimensions"]) == 3
+    reward_families.main(arguments)  # nothing is run again
+    assert (tmp_path / "table" / "table.md").read_text().count("| videos |") == 1
+    folder = tmp_path / "table" / "videos-video-reward-like" / "reward"
+    config = json.loads((folder / "reward_config.json").read_text())
+    assert (
+        len(config["overall_weights"]) == 3
+        and len(config["tie_width"]) == 3
+        and config["modalities"] == ["video"]
+    )
+    block = WORLDS["shapes-videos"].make("heldout", 0, 0, num_families=1, num_prompts=1, num_images=2)
+    for k in range(2):
+        write(tmp_path / "clips" / f"{k}.mp4", block.images[0, k])
+    settings = Score.model_validate(
+        {
+            "input": str(tmp_path / "clips"), "rewards": ({"name": str(folder)},), "prompt": block.prompts[0][0],
+            "output": str(tmp_path / "scores"),
+        }
+    )  # fmt: skip
+    outcome = score.run(settings)
+    assert outcome.num_items == 2 and outcome.unscored == 0
+
+
+def test_ratings_are_read_from_files(tmp_path: Path) -> None:
+    images = WORLDS["shapes"].make("train", 0, 0, num_families=4, num_prompts=1, num_images=2).images
+    lines = []
+    for f in range(4):
+        uris = [f"{f}-{k}.png" for k in range(2)]
+        for k, uri in enumerate(uris):
+            write(tmp_path / uri, images[f, k])
+        lines.append(
+            {
+                "schema": "mmalign.pref/1", "id": str(f), "prompt": "a red circle",
+                "candidates": [{"id": uri, "uri": uri} for uri in uris],
+                "annotations": [
+                    {"dim": "overall", "kind": "rating", "scores": [1 + f, 4 - f], "min": 1, "max": 4}
+                ],
+            }
+        )  # fmt: skip
+    path = tmp_path / "ratings.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    (first, *_) = FileSource(path, 4, 0, ("overall",)).rated(0, 0.0)
+    assert first.metadata["ratings"]["overall"] in (1.0, 2.0, 3.0, 4.0)
+    quality = train_reward.run(
+        "reward/vefx-like",
+        [
+            *TINY, "model.template=source-media-prompt/1", "method.dimensions=[overall]", "method.fit_overall=false",
+            f"data.pairs={path}", f"data.heldout={path}", f"data.calibration={path}", "budget.updates=2",
+            "data.comparisons_per_bundle=3", f"output={tmp_path / 'run'}",
+        ],
+        say=quiet,
+    )  # fmt: skip
+    assert quality["num_pairs"] == 4
+    with pytest.raises(ValueError, match="no ratings of beauty"):
+        FileSource(path, 2, 0, ("beauty",)).rated(0, 0.0)

@@ -164,7 +164,9 @@ def read_reward(path: str | Path, *, inside: tuple[Path, ...] = ()) -> Reward:
 
 
 def with_files(reward: Reward, folder: Path = Path(), *, inside: tuple[Path, ...] = ()) -> Reward:
-    """The reward with every part that is a YAML file replaced by what the file holds; its own scale comes after."""
+    """The reward with every part that is a YAML file replaced by what the file holds, under the name it is called by;
+    its own scale comes after the file's.
+    """
     if reward.rewards:
         parts = tuple(with_files(part, folder, inside=inside) for part in reward.rewards)
         return reward.model_copy(update={"rewards": parts})
@@ -173,5 +175,7 @@ def with_files(reward: Reward, folder: Path = Path(), *, inside: tuple[Path, ...
     held = read_reward(folder / reward.name, inside=inside)
     if reward.options or reward.dimension is not None:
         raise ValueError(f"{reward.name}: options and dimension belong into the file")
+    if not held.rewards:  # one reward in a file of its own: a composition of one
+        return reward.model_copy(update={"rewards": (held.model_copy(update={"weight": 1.0}),)})
     scale = (*held.scale, *reward.scale)
-    return held.model_copy(update={"weight": reward.weight, "scale": scale})
+    return held.model_copy(update={"name": reward.name, "weight": reward.weight, "scale": scale})

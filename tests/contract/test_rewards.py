@@ -35,6 +35,20 @@ def _combined(rule: str) -> RewardModel:
     return Combined(parts, rule=rule)  # type: ignore[arg-type]
 
 
+COMPOSITION = """
+name: composition
+combine: {name: gate, base: shapes-verifier, share: 0.6}
+rewards:
+  - shapes-verifier
+  - {name: both, combine: uwo, rewards: [sharpness, {name: saturation, scale: sigmoid}]}
+"""
+
+
+def _composition(folder: Path) -> RewardModel:
+    (folder / "composition.yaml").write_text(COMPOSITION, encoding="utf-8")
+    return rewardmodels.load(str(folder / "composition.yaml"))
+
+
 REWARDS: dict[str, Callable[[Path], RewardModel]] = {
     **{
         name: lambda folder, name=name: tiny_rewards.load(name, folder)
@@ -50,6 +64,7 @@ REWARDS: dict[str, Callable[[Path], RewardModel]] = {
         for name in ("fused", "query", "candidates")
     },
     "weighted sum": lambda _: _combined("sum"),
+    "composition in a file": lambda folder: _composition(folder),
 }
 """By name, what builds it below an empty folder; rewards of videos only are tested at the end of this file."""
 

@@ -160,15 +160,28 @@ def test_a_file_in_a_file_scores_by_hand(tmp_path: Path) -> None:
     model = rewardmodels.load(str(tmp_path / "outer.yaml"))
     samples = [Sample(p, torch.full((3, 4, 4), v)) for p, v in (("ok", 0.25), ("bad", 0.5), ("ok", 0.5))]
     scores = model(samples=samples)
-    assert model.name == "outer" and scores.names == ("inner", f"{__name__}:bright")
+    assert model.name == "outer" and scores.names == ("parts/inner.yaml", f"{__name__}:bright")
     # gate: base * (0.6 + 0.4 * 1); the second part is base + 1, so min is the gate
     assert scores.overall.tolist()[::2] == pytest.approx([0.25, 0.5])
     assert not scores.valid[1]
-    assert scores.reasons[1] == f"inner: {__name__}:picky: the reward gave a score that is not finite"
+    assert (
+        scores.reasons[1] == f"parts/inner.yaml: {__name__}:picky: the reward gave a score that is not finite"
+    )
     alone = torch.cat([model(samples=[sample]).overall for sample in samples])
     torch.testing.assert_close(alone, scores.overall, equal_nan=True)
     with pytest.raises(ValueError, match="no option 'batch'"):
         rewardmodels.load(str(tmp_path / "outer.yaml"), batch=1)
+
+
+@pytest.mark.parametrize(
+    "inner", [f"name: inner\nrewards: ['{__name__}:bright']", f"name: '{__name__}:bright'\nweight: 7"]
+)
+def test_a_file_can_be_the_base_of_a_gate(inner: str, tmp_path: Path) -> None:
+    (tmp_path / "inner.yaml").write_text(inner)
+    text = f"name: x\ncombine: {{name: gate, base: inner.yaml, share: 0}}\nrewards: ['{__name__}:bright', inner.yaml]"
+    (tmp_path / "x.yaml").write_text(text)
+    model = rewardmodels.load(str(tmp_path / "x.yaml"))
+    assert model(samples=[Sample("p", torch.full((3, 2, 2), 0.5))]).overall.tolist() == pytest.approx([0.25])
 
 
 @pytest.mark.parametrize(

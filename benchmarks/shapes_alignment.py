@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from mmalign import shapes
 from mmalign.config import load_recipe
 from mmalign.stats import intervals
 from mmalign.train.alignment import Alignment
@@ -116,13 +117,14 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def compare(before: list[dict[str, Any]], after: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Before, after and their paired difference, resampled by prompt."""
+    """Before, after and their paired difference, by prompts resampled within their kind."""
     prompts = [row["prompt"] for row in before]
+    kinds = [shapes.parse(prompt).category for prompt in prompts]
     first, second = (column(rows, name) for rows in (before, after))
     return {
-        "before": intervals.mean(first, prompts).as_dict(),
-        "after": intervals.mean(second, prompts).as_dict(),
-        "gain": intervals.paired(first, second, prompts).as_dict(),
+        "before": intervals.mean(first, prompts, strata=kinds).as_dict(),
+        "after": intervals.mean(second, prompts, strata=kinds).as_dict(),
+        "gain": intervals.paired(first, second, prompts, strata=kinds).as_dict(),
     }
 
 

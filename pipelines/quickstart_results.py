@@ -70,28 +70,37 @@ def evaluated(folder: Path) -> list[int]:
 
 
 def share(graded: Sequence[Graded]) -> intervals.Interval:
-    """The share that the verifier passes: Wilson's interval for one picture a prompt, else by resampled prompts."""
-    passed, prompts = [g.passed for g in graded], [g.prompt for g in graded]
-    if len(set(prompts)) == len(prompts):
-        return intervals.wilson(sum(passed), len(passed))
-    return intervals.mean(passed, prompts)
+    """The share that the verifier passes, by prompts resampled within their kind."""
+    return intervals.mean([g.passed for g in graded], [g.prompt for g in graded], strata=kinds(graded))
 
 
 def reward(graded: Sequence[Graded]) -> intervals.Interval:
     """The mean of the learned reward."""
-    return intervals.mean([g.proxy for g in graded], [g.prompt for g in graded])
+    return intervals.mean([g.proxy for g in graded], [g.prompt for g in graded], strata=kinds(graded))
+
+
+def kinds(graded: Sequence[Graded]) -> list[str]:
+    """The kind of each prompt; every kind is asked equally often."""
+    return [parse(g.prompt).category for g in graded]
 
 
 def gold_change(base: Sequence[Graded], aligned: Sequence[Graded]) -> Change:
     """The share of passes before, after, and its paired difference."""
     first, second = [g.passed for g in base], [g.passed for g in aligned]
-    return Change(share(base), share(aligned), intervals.paired(first, second, prompts_of(base, aligned)))
+    return Change(share(base), share(aligned), difference(first, second, base, aligned))
 
 
 def proxy_change(base: Sequence[Graded], aligned: Sequence[Graded]) -> Change:
     """The learned reward before, after, and its paired difference."""
     first, second = [g.proxy for g in base], [g.proxy for g in aligned]
-    return Change(reward(base), reward(aligned), intervals.paired(first, second, prompts_of(base, aligned)))
+    return Change(reward(base), reward(aligned), difference(first, second, base, aligned))
+
+
+def difference(
+    before: Sequence[float], after: Sequence[float], base: Sequence[Graded], aligned: Sequence[Graded]
+) -> intervals.Interval:
+    """The mean of after - before, picture by picture."""
+    return intervals.paired(before, after, prompts_of(base, aligned), strata=kinds(base))
 
 
 def prompts_of(base: Sequence[Graded], aligned: Sequence[Graded]) -> list[str]:
@@ -110,10 +119,9 @@ def curves(folder: Path) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
 
 def by_category(base: Sequence[Graded], aligned: Sequence[Graded]) -> tuple[tuple[str, Change], ...]:
     """The change in the share of passes for each kind of prompt that occurs."""
-    kinds = [parse(g.prompt).category for g in base]
     changes = []
     for kind, name in CATEGORIES.items():
-        index = [i for i, found in enumerate(kinds) if found == kind]
+        index = [i for i, found in enumerate(kinds(base)) if found == kind]
         if index:
             changes.append((name, gold_change([base[i] for i in index], [aligned[i] for i in index])))
     return tuple(changes)

@@ -2,6 +2,8 @@
 
 Shape legend: `N` observations. Images of one prompt are not independent, so wherever several observations share a
 prompt the prompts are resampled, not the images: pass the prompt (or its number) of each observation as `clusters`.
+Where the share of each kind of prompt was fixed beforehand, pass the kinds as `strata`: prompts are then resampled
+within their kind, and differences between kinds do not widen the interval.
 
 >>> interval = mean([0.0, 1.0, 1.0, 1.0])
 >>> interval.mean, interval.n
@@ -50,13 +52,16 @@ def mean(
     values: ArrayLike,
     clusters: Sequence[Hashable] | None = None,
     *,
+    strata: Sequence[Hashable] | None = None,
     level: float = LEVEL,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """The mean with a percentile bootstrap interval over clusters. NaN values are left out and not counted.
 
-    One cluster alone says nothing of how clusters differ: the interval is then NaN, not of width zero.
+    One cluster alone says nothing of how clusters differ: the interval is then NaN, not of width zero. With `strata`
+    (one a value, fixed by the design) clusters are resampled within their stratum, whose weight stays what it is
+    (Cochran, Sampling Techniques, section 5.3). Raises ValueError where a cluster lies in two strata.
     """
     array = np.asarray(values, dtype=np.float64).ravel()
     members = cluster_index(array.size, clusters)
@@ -67,7 +72,15 @@ def mean(
     sums, sizes = np.bincount(members, weights=array).astype(np.float64), np.bincount(members)
     if sums.size == 1:
         return Interval(float(array.mean()), float("nan"), float("nan"), int(array.size))
-    low, high = _percentiles(_resampled_means(sums, sizes, num_resamples, seed), level)
+    kinds = np.zeros(sums.size, dtype=np.intp)
+    if strata is not None:
+        kinds = _strata_of_clusters(cluster_index(known.size, strata)[known], members)
+    rng, draws = np.random.default_rng(seed), np.zeros(num_resamples)
+    for kind in np.unique(kinds):
+        inside = kinds == kind
+        part = _resampled_means(sums[inside], sizes[inside], num_resamples, rng)
+        draws += part * sizes[inside].sum() / sizes.sum()
+    low, high = _percentiles(draws, level)
     return Interval(float(array.mean()), low, high, int(array.size))
 
 
@@ -76,6 +89,7 @@ def paired(
     after: ArrayLike,
     clusters: Sequence[Hashable] | None = None,
     *,
+    strata: Sequence[Hashable] | None = None,
     level: float = LEVEL,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
@@ -84,7 +98,7 @@ def paired(
     first, second = np.asarray(before, dtype=np.float64).ravel(), np.asarray(after, dtype=np.float64).ravel()
     if first.shape != second.shape:
         raise ValueError(f"paired observations must match one to one, got {first.size} and {second.size}")
-    return mean(second - first, clusters, level=level, num_resamples=num_resamples, seed=seed)
+    return mean(second - first, clusters, strata=strata, level=level, num_resamples=num_resamples, seed=seed)
 
 
 def statistic(
@@ -147,9 +161,22 @@ def _pieces(members: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return np.split(order, np.cumsum(np.bincount(members))[:-1])
 
 
-def _resampled_means(sums: Floats, sizes: NDArray[Any], num_resamples: int, seed: int) -> Floats:
+def _strata_of_clusters(strata: NDArray[np.intp], members: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The stratum of every cluster; strata of one cluster, which cannot be resampled, are put together."""
+    kinds = np.zeros(members.max() + 1, dtype=np.intp)
+    kinds[members] = strata
+    if (kinds[members] != strata).any():
+        raise ValueError("a cluster lies in two strata: observations of one prompt must be of one kind")
+    sizes = np.bincount(kinds)
+    kinds[sizes[kinds] == 1] = -1
+    return kinds if (kinds == -1).sum() != 1 else np.zeros_like(kinds)
+
+
+def _resampled_means(
+    sums: Floats, sizes: NDArray[Any], num_resamples: int, rng: np.random.Generator
+) -> Floats:
     """Means of resampled clusters, in blocks so that memory stays small."""
-    rng, num = np.random.default_rng(seed), sums.size
+    num = sums.size
     block = max(1, 4_000_000 // num)
     parts = []
     for start in range(0, num_resamples, block):

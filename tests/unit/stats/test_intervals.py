@@ -106,3 +106,36 @@ def test_mismatched_lengths_are_told() -> None:
         intervals.paired([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="clusters"):
         intervals.mean([1.0, 2.0], ["a"])
+
+
+def test_strata_take_out_what_differs_between_them():
+    # two kinds of prompt, one always right and one never: .5 in every resample of a fixed mix
+    values, prompts = [1.0] * 20 + [0.0] * 20, list(range(40))
+    kinds = ["easy"] * 20 + ["hard"] * 20
+    fixed = intervals.mean(values, prompts, strata=kinds)
+    assert (fixed.low, fixed.mean, fixed.high) == (0.5, 0.5, 0.5)
+    assert intervals.mean(values, prompts).high > 0.6
+
+
+def test_strata_weigh_as_observed_and_resample_whole_prompts():
+    """Closed form: the variance of a stratified mean is sum w^2 s^2 / n over the strata."""
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(0, 1, 100), rng.normal(5, 2, 300)
+    found = intervals.mean([*small, *large], strata=["s"] * 100 + ["l"] * 300, num_resamples=4000)
+    expected = np.sqrt(0.25**2 * small.var() / 100 + 0.75**2 * large.var() / 300)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * expected, rel=0.06)
+    doubled = intervals.mean(
+        np.repeat(values := [0.0, 1.0, 1.0, 0.0], 2), np.repeat(np.arange(4), 2), strata=list("aaaabbbb")
+    )
+    assert doubled.mean == 0.5
+    assert (doubled.low, doubled.high) == (
+        intervals.mean(values, strata=list("aabb")).low,
+        intervals.mean(values, strata=list("aabb")).high,
+    )
+
+
+def test_lonely_strata_are_put_together_and_split_prompts_refused():
+    apart = intervals.mean([0.0, 1.0], strata=["a", "b"])
+    assert apart.low < 0.5 < apart.high
+    with pytest.raises(ValueError, match="lies in two strata"):
+        intervals.mean([0.0, 1.0, 1.0], ["p", "p", "q"], strata=["a", "b", "b"])

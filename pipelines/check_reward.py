@@ -30,7 +30,7 @@ from pipelines.tables import as_json, write_json
 from rewardmodels.asking import ask as safely
 from rewardmodels.trust import Ask, checkup
 from rewardmodels.trust.checkup import Checked
-from rewardmodels.trust.duels import comparer_of
+from rewardmodels.trust.duels import compared_pairs, comparer_of, win_rates
 from rewardmodels.trust.factors import FACTORS
 from rewardmodels.trust.pairs import JudgedPairs, judge_pairs, surveyed_pairs
 from rewardmodels.trust.probes import PROBES
@@ -65,21 +65,23 @@ def run(settings: CheckReward) -> Checked:
     drawn = _drawn(settings, gold, folder) if settings.generator is not None else None
     material = _material(settings, gold) or drawn
     assert material is not None
-    seen = _survey(judge, material, others, settings)
+    comparer = comparer_of(judge.model)
+    ask = judge if comparer is None else win_rates(comparer)
+    seen = _survey(ask, material, others, settings, whole=comparer is not None)
     pool = seen
     if drawn is not None and drawn is not material:
-        pool = _survey(judge, drawn, others, settings, pool=True)
+        pool = _survey(ask, drawn, others, settings, whole=comparer is not None, pool=True)
     checked = checkup.check(
-        judge,
+        ask,
         seen,
         pairs=_pairs(judge, seen, settings),
         pool=pool,
         temperature=shipped_temperature(judge.model),
         read=lambda sample: _decoded(sample, settings),
         uwo_weight=settings.uwo_weight,
-        comparer=comparer_of(judge.model),
+        comparer=comparer,
     )
-    _write(folder, settings, judge, material, drawn, checked)
+    _write(folder, settings, judge.label, ask, material, drawn, checked)
     _tell(judge.label, checked, folder)
     return checked
 
@@ -132,8 +134,9 @@ def _files(path: str, limit: int, gold: Judge | None) -> Material:
     chosen = sorted((k for k, name in enumerate(groups) if name in kept), key=lambda k: order[groups[k]])
     if len(chosen) < len(samples):
         bad.append(f"{len(samples) - len(chosen)} samples beyond num_samples={limit}")
+    named = [replace(samples[k], metadata={**samples[k].metadata, "group": groups[k]}) for k in chosen]
     return Material(
-        Path(path).name, tuple(samples[k] for k in chosen), tuple(groups[k] for k in chosen), gold,
+        Path(path).name, tuple(named), tuple(groups[k] for k in chosen), gold,
         None if gold is None else gold.label, tuple(bad),
     )  # fmt: skip
 
@@ -159,12 +162,18 @@ def _drawn(settings: CheckReward, gold: Judge | None, folder: Path) -> Material:
 
 
 def _survey(
-    judge: Judge, material: Material, others: dict[str, Judge], settings: CheckReward, *, pool: bool = False
+    ask: Ask,
+    material: Material,
+    others: dict[str, Judge],
+    settings: CheckReward,
+    *,
+    whole: bool,
+    pool: bool = False,
 ) -> Survey:
-    """One pass; of a pool only the scores matter."""
+    """One pass, whole groups together for a judge of pairs; of a pool only the scores matter."""
     with tqdm(total=len(material.samples), desc="looking", unit="sample") as progress:
         seen = survey(
-            judge,
+            ask,
             material.samples,
             material.groups,
             gold=material.gold,
@@ -173,8 +182,8 @@ def _survey(
             batch_size=settings.batch_size,
             seed=settings.seed,
             tell=progress.update,
-            whole_groups=comparer_of(judge.model) is not None,
-            probes=() if pool or comparer_of(judge.model) is not None else PROBES,
+            whole_groups=whole,
+            probes=() if pool or whole else PROBES,
             factors=() if pool else FACTORS,
         )
     return seen
@@ -200,13 +209,15 @@ def _pairs(judge: Judge, seen: Survey, settings: CheckReward) -> JudgedPairs | N
             raise ValueError(
                 f"{path} has no pair with a label on '{settings.dimension}'; set dimension=NAME to another"
             )
-        judged = judge_pairs(
-            judge,
-            found,
-            dimension=settings.dimension,
-            read=lambda sample: _decoded(sample, settings),
-            batch_size=settings.batch_size,
-        )
+        comparer, dimension = comparer_of(judge.model), settings.dimension
+
+        def read(sample: Sample) -> Sample:
+            return _decoded(sample, settings)
+
+        if comparer is not None:
+            judged = compared_pairs(comparer, found, dimension=dimension, read=read)
+        else:
+            judged = judge_pairs(judge, found, dimension=dimension, read=read, batch_size=settings.batch_size)
         judged.left_out.update(bad)
         return judged
     if settings.world is None or settings.gold is not None or seen.gold is None:
@@ -218,14 +229,15 @@ def _pairs(judge: Judge, seen: Survey, settings: CheckReward) -> JudgedPairs | N
 def _write(
     folder: Path,
     settings: CheckReward,
-    judge: Judge,
+    label: str,
+    ask: Ask,
     material: Material,
     drawn: Material | None,
     checked: Checked,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     about = {
-        "reward": judge.label,
+        "reward": label,
         "material": material.name,
         "num_samples": len(material.samples),
         "num_prompts": len(set(material.groups)),
@@ -239,7 +251,7 @@ def _write(
     with (folder / "scores.jsonl").open("w", encoding="utf-8") as file:
         for row in _rows(checked.survey):
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-    exhibit = trust_report.exhibits(judge, checked.survey, lambda sample: _decoded(sample, settings))
+    exhibit = trust_report.exhibits(ask, checked.survey, lambda sample: _decoded(sample, settings))
     trust_report.write(folder / "report.html", about, checked, exhibit)
 
 

@@ -57,6 +57,8 @@ class Exhibit:
 
 def exhibits(ask: Ask, seen: Survey, read: Callable[[Sample], Sample]) -> list[Exhibit]:
     """The first scored samples that were probed, of different prompts, each spoiled in every way that applies."""
+    if not any(answers.wins for answers in seen.probes):
+        return []
     chosen: dict[str, int] = {}
     for k, sample in enumerate(seen.samples):
         if math.isfinite(seen.scores[k]) and sample.metadata.get("faithful") is not False:

@@ -8,16 +8,20 @@ Shape legend: `N` pairs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Protocol
+from itertools import combinations, pairwise
+from typing import Any, Protocol, cast
 
 import numpy as np
+import torch
 
 from mmalign.stats import intervals
 from mmalign.stats.intervals import Interval
-from mmalign.types import RewardModel, Sample
+from mmalign.types import PreferencePair, Sample, Scores
+from rewardmodels.trust import Ask
+from rewardmodels.trust.pairs import JudgedPairs
 from rewardmodels.trust.probes import Answers, Probe, kind_of, spoil, why_not
 from rewardmodels.trust.survey import Decode, decode
 
@@ -60,10 +64,62 @@ class PositionBias:
         }
 
 
-def comparer_of(model: RewardModel) -> Comparer | None:
-    """The judge of pairs inside a reward such as a win rate; None for a reward that scores samples alone."""
-    judge = getattr(model, "judge", None)
-    return judge if callable(getattr(judge, "compare", None)) else None
+def comparer_of(model: object) -> Comparer | None:
+    """The judge of pairs that this is or holds (a win rate does); None for a reward that scores samples alone."""
+    for judge in (model, getattr(model, "judge", None)):
+        if callable(getattr(judge, "compare", None)):
+            return cast(Comparer, judge)
+    return None
+
+
+def win_rates(judge: Comparer) -> Ask:
+    """A judge of pairs as scores: a sample's mean p(it is better) over the others of its `metadata["group"]`."""
+
+    def ask(samples: Sequence[Sample]) -> Scores:
+        members: dict[str, list[int]] = {}
+        for k, sample in enumerate(samples):
+            members.setdefault(str(sample.metadata.get("group", sample.prompt)), []).append(k)
+        places = [pair for some in members.values() for pair in combinations(some, 2)]
+        wins: list[list[float]] = [[] for _ in samples]
+        reasons: list[str | None] = [
+            "nothing to compare with: a win rate needs several samples of one prompt"
+        ]
+        reasons *= len(samples)
+        verdicts = judge.compare([(samples[i], samples[j]) for i, j in places]) if places else ()
+        for (i, j), one in zip(places, verdicts, strict=True):
+            if one.reason is not None:
+                reasons[i] = reasons[j] = one.reason
+                continue
+            wins[i].append(one.probability)
+            wins[j].append(1.0 - one.probability)
+        rates = torch.tensor([float(np.mean(some)) if some else 0.0 for some in wins])
+        valid = torch.tensor([bool(some) for some in wins], dtype=torch.bool)
+        told = tuple(None if some else why for some, why in zip(wins, reasons, strict=True))
+        return Scores(rates[:, None], ("win_rate",), rates, valid, told)
+
+    return ask
+
+
+def compared_pairs(
+    judge: Comparer, pairs: Sequence[PreferencePair], *, dimension: str = "overall", read: Decode = decode
+) -> JudgedPairs:
+    """Labelled pairs as the judge decides them: `difference` is p(a is better) - 1/2."""
+    rows: list[tuple[float, float]] = []
+    groups: list[str] = []
+    left_out: Counter[str] = Counter()
+    for pair in pairs:
+        try:
+            (one,) = judge.compare([(read(pair.a), read(pair.b))])
+        except (ValueError, OSError) as problem:
+            left_out[" ".join(str(problem).split())] += 1
+            continue
+        if one.reason is not None:
+            left_out[kind_of(one.reason)] += 1
+            continue
+        rows.append((one.probability - 0.5, pair.labels[dimension]))
+        groups.append(pair.group or pair.prompt)
+    table = np.asarray(rows, dtype=np.float64).reshape(-1, 2)
+    return JudgedPairs(table[:, 0], table[:, 1], tuple(groups), None, left_out)
 
 
 def position_bias(verdicts: Sequence[Verdict], groups: Sequence[str]) -> PositionBias:

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from mmalign.types import Sample
+from mmalign.types import PreferencePair, Sample
 from rewardmodels.trust import findings
 from rewardmodels.trust.checkup import check
-from rewardmodels.trust.duels import comparer_of, duel, neighbours, order_matters
+from rewardmodels.trust.duels import (
+    compared_pairs,
+    comparer_of,
+    duel,
+    neighbours,
+    order_matters,
+    win_rates,
+)
 from rewardmodels.trust.probes import PROBES
 from rewardmodels.trust.survey import survey
 from tests.unit.trust.made import ask_of, photos
@@ -97,10 +104,31 @@ def test_the_whole_check_of_a_judge_of_pairs():
     assert checked.stability == () and checked.as_dict()["position_bias"]["flipped"]["mean"] == 1.0
 
 
+def test_win_rates_by_hand_and_a_sample_alone_has_a_reason():
+    samples, _ = photos(1, 3)
+    order = sorted(range(3), key=lambda k: -detail(samples[k]))
+    rates = win_rates(Judge())(samples).overall
+    assert [round(float(rates[k]), 6) for k in order] == [0.8, 0.5, 0.2]
+    alone = win_rates(Judge())([samples[0], photos(2, 1)[0][1]])
+    assert alone.valid.tolist() == [False, False] and "several samples" in str(alone.reasons[0])
+
+
+def test_labelled_pairs_are_decided_by_the_judge(tmp_path):
+    samples, groups = photos(4, 2)
+    pairs = [
+        PreferencePair(a.prompt, a, b, {"overall": float(detail(a) > detail(b))}, group=g)
+        for a, b, g in zip(samples[::2], samples[1::2], groups[::2], strict=True)
+    ]
+    broken = PreferencePair("p", Sample("p", tmp_path / "none.png"), samples[0], {"overall": 1.0})
+    judged = compared_pairs(Judge(), [*pairs, broken])
+    assert judged.difference.size == 4 and sum(judged.left_out.values()) == 1
+    assert all((d > 0) == (c == 1.0) for d, c in zip(judged.difference, judged.chance, strict=True))
+
+
 def test_a_reward_that_scores_alone_has_no_comparer():
-    assert comparer_of(ask_of(detail)) is None  # type: ignore[arg-type]
+    assert comparer_of(ask_of(detail)) is None
 
     class WinRate:
         judge = Judge()
 
-    assert comparer_of(WinRate()) == Judge()  # type: ignore[arg-type]
+    assert comparer_of(WinRate()) == Judge() == comparer_of(Judge())

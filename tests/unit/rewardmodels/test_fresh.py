@@ -27,7 +27,10 @@ def stock_folder(folder: Path, kind: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", list(PROCESSORS))
+KINDS = [pytest.param(k, marks=[] if k in ("qwen3_vl", "smolvlm") else pytest.mark.slow) for k in PROCESSORS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_new_reward_on_any_family_is_saved_and_reloaded_bit_by_bit(kind: str, tmp_path: Path) -> None:
     positions = "mrope" if kind.startswith("qwen") else "sequential"
     settings = RewardSettings(

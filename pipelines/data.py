@@ -37,6 +37,7 @@ def import_file(
     split: str,
     media: Path | None = None,
     extract: bool = False,
+    min_confidence: float | None = None,
     report: Path | None = None,
 ) -> reading.Outcome:
     """A published file as mmalign.pref/1, .jsonl or .parquet; what became of its rows is told and given back."""
@@ -44,7 +45,15 @@ def import_file(
         raise ValueError(f"--output {output} would overwrite the file that is imported")
     outcome = reading.Outcome()
     root = output.parent
-    found = reading.read(input, format=format, root=root, split=split, media=media, outcome=outcome)
+    found = reading.read(
+        input,
+        format=format,
+        root=root,
+        split=split,
+        media=media,
+        min_confidence=min_confidence,
+        outcome=outcome,
+    )
     if extract:
         store = MediaStore(root, cache=root / "media")
         found = (_extracted(comparison, store) for comparison in found)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from mmalign import media
 from mmalign.data.comparisons import pairs as pairs_of
-from mmalign.data.formats import read_jsonl
+from mmalign.data.formats import read
 from mmalign.stats import agreement, intervals, report
 from mmalign.types import PreferencePair, Sample, Scores
 from pipelines import abstention, judges
@@ -85,7 +85,7 @@ def read_pairs(path: Path, dimension: str, left_out: Counter[str]) -> list[Prefe
     def complain(_: int, reason: str) -> None:
         left_out[f"bad line: {reason}"] += 1
 
-    comparisons = read_jsonl(path, on_error=complain)
+    comparisons = read(path, on_error=complain)
     return [pair for one in comparisons for pair in pairs_of(one, path.parent, dimensions=[dimension])]
 
 

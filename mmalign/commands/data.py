@@ -45,6 +45,9 @@ def data_import(
     extract: Annotated[
         bool, typer.Option("--extract", help="Write pictures that lie inside tables as files of their own.")
     ] = False,
+    min_confidence: Annotated[
+        float | None, typer.Option(help="Leave out rows that state a lower confidence (HPDv3).")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="What became of the rows, as JSON.")] = None,
 ) -> None:
     """A published format into mmalign's own (mmalign.pref/1, .jsonl or .parquet).
@@ -57,7 +60,14 @@ def data_import(
 
     name, place = (format_or_path, path) if path is not None else (format, Path(format_or_path))
     if pipeline.import_file(
-        place, format=name, output=output, split=split, media=media_root, extract=extract, report=report
+        place,
+        format=name,
+        output=output,
+        split=split,
+        media=media_root,
+        extract=extract,
+        min_confidence=min_confidence,
+        report=report,
     ).num_bad:
         raise typer.Exit(3)
 

@@ -83,19 +83,19 @@ def write_jsonl(path: str | Path, comparisons: Iterable[Comparison]) -> int:
     return num
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    with file.open(encoding="utf-8", errors="replace") as lines:
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield number, line
 
 
 def _comparisons(
-    records: Iterable[tuple[int, str | Mapping[str, Any]]], file: Path, on_error: Complaint | None
+    records: Iterable[tuple[int, bytes | Mapping[str, Any]]], file: Path, on_error: Complaint | None
 ) -> Iterator[Comparison]:
     for number, record in records:
         try:
-            if isinstance(record, str):
+            if isinstance(record, bytes):
                 record = json.loads(record)
             if not isinstance(record, Mapping):
                 raise ValueError("a line must hold one JSON object")

@@ -101,6 +101,7 @@ def validate(comparison: Comparison) -> None:
         raise ValueError(f"task {comparison.task!r} is unknown: use one of {', '.join(TASKS)}")
     if not comparison.candidates:
         raise ValueError("a comparison needs at least one candidate")
+    _validate_text(comparison)
     if not comparison.weight >= 0.0:
         raise ValueError(f"weight must be 0 or more, got {comparison.weight}")
     for number, one in enumerate(comparison.candidates, start=1):
@@ -119,6 +120,18 @@ def validate(comparison: Comparison) -> None:
             _validate_note(note, len(comparison.candidates))
         except (ValueError, TypeError, KeyError) as problem:
             raise ValueError(f"annotation {number}: {_words(problem)}") from problem
+
+
+def _validate_text(comparison: Comparison) -> None:
+    texts = [comparison.prompt, comparison.id]
+    for one in comparison.candidates:
+        texts += [
+            text for text in (one.text, *(one.uri if isinstance(one.uri, tuple) else (one.uri,))) if text
+        ]
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as problem:
+        raise ValueError("its text is no UTF-8 (broken characters): save the file as UTF-8") from problem
 
 
 def _validate_note(note: Annotation, num: int) -> None:

@@ -7,6 +7,8 @@ file of a hundred gigabytes of pictures is listed in seconds.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 BATCH = 256
 """Rows that are in memory at a time."""
+_LOCK = threading.Lock()
 
 
 class Embedded(str):
@@ -80,7 +83,8 @@ def _cell(file: Path, row: int, column: str) -> Any:
         if column not in table.column_names or row >= table.num_rows:
             raise ValueError(f"{file} has no row {row} or no column {column!r}")
         return table.column(column)[row].as_py()
-    return _cursor(file, stamp, column).at(row)
+    with _LOCK:
+        return _cursor(file, stamp, column, os.getpid()).at(row)
 
 
 @lru_cache(maxsize=4)
@@ -146,7 +150,7 @@ class _Cursor:
 
 
 @lru_cache(maxsize=6)
-def _cursor(file: Path, stamp: int, column: str) -> _Cursor:
+def _cursor(file: Path, stamp: int, column: str, process: int) -> _Cursor:
     return _Cursor(file, column)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+import threading
 import urllib.error
 import urllib.request
 import zipfile
@@ -36,6 +37,7 @@ MAX_BYTES = 2**32
 """Largest single medium copied out of an archive or downloaded: 4 GB."""
 TIMEOUT = 30.0
 """Seconds a download may stand still."""
+_TAR_LOCK = threading.Lock()
 _BLOCK = 1 << 20
 _SIGNATURES = (
     (b"\x89PNG", ".png"),
@@ -203,24 +205,27 @@ def _member(scheme: str, place: Path, member: str) -> Iterator[IO[bytes]]:
         yield BytesIO(tables.value(place, int(row), column))
     elif scheme == "zip":
         stat = place.stat()
-        with _zip(place, stat.st_mtime_ns).open(member) as stream:
+        with _zip(place, stat.st_mtime_ns, os.getpid()).open(member) as stream:
             yield stream
     else:
         stat = place.stat()
-        found = _tar(place, stat.st_mtime_ns).extractfile(member)
-        if found is None:
-            raise KeyError(f"{member!r} is no file of the archive")
-        with found:
-            yield found
+        with _TAR_LOCK:  # the members of a tar share one file position
+            archive = _tar(place, stat.st_mtime_ns, os.getpid())
+            info = archive.getmember(member)
+            found = archive.extractfile(info)
+            if found is None or info.size > MAX_BYTES:
+                raise KeyError(f"{member!r} is no file, or too large for a single medium")
+            content = found.read()
+        yield BytesIO(content)
 
 
 @lru_cache(maxsize=8)
-def _zip(place: Path, stamp: int) -> zipfile.ZipFile:
+def _zip(place: Path, stamp: int, process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(place)
 
 
 @lru_cache(maxsize=8)
-def _tar(place: Path, stamp: int) -> tarfile.TarFile:
+def _tar(place: Path, stamp: int, process: int) -> tarfile.TarFile:
     return tarfile.open(place)
 
 

@@ -18,7 +18,7 @@ import torch
 
 from mmalign.config import Recipe
 from mmalign.data.comparisons import pairs
-from mmalign.data.formats import read_jsonl
+from mmalign.data.formats import read
 from mmalign.data.prompts import Prompt
 from mmalign.lines import numbered_lines
 from mmalign.policies.base import Policy
@@ -59,7 +59,7 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def read_pairs(path: str | Path) -> tuple[list[Row], int]:
     """The decided pairs of a comparisons file, and how many ties were left out."""
     rows, ties = [], 0
-    for comparison in read_jsonl(path):
+    for comparison in read(path):
         for pair in pairs(comparison, Path(path).parent, dimensions=(DIMENSION,)):
             chance = pair.labels[DIMENSION]
             if chance == 0.5:

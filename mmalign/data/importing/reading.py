@@ -56,12 +56,14 @@ def read(
     root: Path,
     split: str,
     media: Path | None = None,
+    min_confidence: float | None = None,
     outcome: Outcome | None = None,
 ) -> Iterator[Comparison]:
     """The comparisons of a published file or folder.
 
     `format` is a name of `importing.FORMATS` or "auto"; `root` is the folder that media uris will start from; `media`
-    the one the published paths start from (the file's own without). Without `outcome` the first bad row is a
+    the one the published paths start from (the file's own without); rows that state a `confidence` below
+    `min_confidence` are left out (HPSv3 trains on those above .95). Without `outcome` the first bad row is a
     ValueError with its file and line; with it bad rows are counted there.
     """
     files = files_of(path)
@@ -69,7 +71,7 @@ def read(
     told = outcome if outcome is not None else Outcome()
     told.format = chosen.name
     place = Place(media or (path if path.is_dir() else path.parent), root, split)
-    return _comparisons(files, chosen, place, told, strict=outcome is None)
+    return _comparisons(files, chosen, place, told, min_confidence or 0.0, strict=outcome is None)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -118,7 +120,7 @@ def rows(file: Path, inside: str | None, complain: Callable[[str, str], None]) -
 
 
 def _comparisons(
-    files: Iterable[Path], chosen: Format, place: Place, told: Outcome, *, strict: bool
+    files: Iterable[Path], chosen: Format, place: Place, told: Outcome, floor: float, *, strict: bool
 ) -> Iterator[Comparison]:
     def complain(where: str, reason: str) -> None:
         if strict:
@@ -135,6 +137,8 @@ def _comparisons(
         seen.add(mark)
         try:
             made = chosen.convert(row, place)
+            if not isinstance(made, str) and float(made.meta.get("confidence", floor)) < floor:
+                made = "is less certain than asked"
             if isinstance(made, str):
                 told.left_out[made] += 1
                 continue
@@ -177,20 +181,21 @@ def _gathered(found: Iterator[Row], chosen: Format, complain: Callable[[str, str
 
 def _csv_rows(file: Path) -> Iterator[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with file.open(encoding="utf-8-sig", newline="", errors="replace") as stream:
+    # bytes that are no UTF-8 stay recognizable, so that their row is refused and no other
+    with file.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as stream:
         reader = csv.DictReader(stream, delimiter="\t" if file.suffix == ".tsv" else ",")
         for data in reader:
             yield Row({k: v for k, v in data.items() if k}, file, reader.line_num)
 
 
 def _line_rows(file: Path, complain: Callable[[str, str], None]) -> Iterator[Row]:
-    with file.open(encoding="utf-8", errors="replace") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 data = json.loads(line)
-            except json.JSONDecodeError as problem:
+            except (json.JSONDecodeError, UnicodeDecodeError) as problem:
                 complain(f"{file.name}:{number}", f"is not valid JSON ({problem})")
                 continue
             if isinstance(data, dict):
@@ -200,7 +205,7 @@ def _line_rows(file: Path, complain: Callable[[str, str], None]) -> Iterator[Row
 
 
 def _json_rows(file: Path, inside: str | None, complain: Callable[[str, str], None]) -> Iterator[Row]:
-    with file.open(encoding="utf-8-sig", errors="replace") as stream:
+    with file.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
         start = _LIST_INSIDE.match(stream.read(4096))
         stream.seek(0)
         name = start.group(1) if start else inside

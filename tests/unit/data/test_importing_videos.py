@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mmalign.data.formats import write_jsonl
 from mmalign.data.importing import FORMATS, known, listing, reading
 from tests.unit.data.layouts import hub_image, imported, said, write_json, write_lines, write_parquet
 
@@ -199,6 +200,29 @@ def test_a_list_cut_short_keeps_what_came_before(tmp_path: Path) -> None:
     outcome = reading.Outcome()
     found = list(reading.read(tmp_path / "t.json", format="auto", root=tmp_path, split="x", outcome=outcome))
     assert len(found) == 1 and "cannot be read on: line " in outcome.bad[0]
+
+
+def test_broken_characters_spoil_their_row_only(tmp_path: Path) -> None:
+    good = json.dumps({"prompt": "p", "file_path": ["a", "b"], "human_preference": [1, 0]}).encode()
+    broken, half = good.replace(b'"p"', b'"\xff"'), good.replace(b'"p"', b'"\\ud800"')
+    (tmp_path / "x.jsonl").write_bytes(b"\n".join((broken, half, good)))
+    (tmp_path / "x.json").write_bytes(b"[" + b",\n".join((broken, half, good)) + b"]")
+    (tmp_path / "x.csv").write_bytes((HEADER + "a,b,\xff,A,A,A,,,,\na,b,dog,A,A,A,,,,\n").encode("latin-1"))
+    for name, num in (("x.jsonl", 2), ("x.json", 2), ("x.csv", 1)):
+        outcome = reading.Outcome()
+        found = list(reading.read(tmp_path / name, format="auto", root=tmp_path, split="x", outcome=outcome))
+        assert len(found) == 1 and outcome.num_bad == num, (name, outcome.bad)
+        write_jsonl(tmp_path / "out.jsonl", found)
+
+
+def test_rows_below_the_asked_confidence_are_left_out(tmp_path: Path) -> None:
+    row = {"prompt": "p", "path1": "a.jpg", "path2": "b.jpg", "choice_dist": [9, 1]}
+    path = write_json(tmp_path / "h.json", [row | {"confidence": c} for c in (0.5, 0.96)])
+    outcome = reading.Outcome()
+    (one,) = reading.read(
+        path, format="hpdv3", root=tmp_path, split="x", min_confidence=0.95, outcome=outcome
+    )
+    assert one.meta["confidence"] == 0.96 and outcome.left_out == {"is less certain than asked": 1}
 
 
 def test_formats_are_told_apart_and_named(tmp_path: Path) -> None:

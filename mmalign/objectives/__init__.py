@@ -7,6 +7,7 @@
 | `grpo` | clipped ratios, GRPO-Guard, KL to the reference |
 | `nft` | DiffusionNFT |
 | `advantages` `shaping` | from rewards to advantages; reward transforms |
+| `spoken` | verdicts in words: rule and GCPO rewards, the clipped loss on an answer's tokens |
 | `reward` `ordinal` `ranking` | what reward models learn from: pairs, ratings, rankings |
 
 Shape legend: `B` samples or pairs. An excluded sample (NaN weight, advantage or label; `where` false) has loss 0.

@@ -16,6 +16,7 @@ from mmalign.types import PreferencePair, Sample
 from rewardmodels.judges.chat import Question
 from rewardmodels.judges.checklist import fit_weights
 from rewardmodels.judges.load import load_judge
+from rewardmodels.judges.settings import FOLDER
 from rewardmodels.judges.wording import wording
 from tests.unit.rewardmodels.judges import tiny_chat
 from tests.unit.rewardmodels.judges.engines import Scripted, Weigh, words_of
@@ -208,6 +209,28 @@ def test_promptecho_is_minus_the_cross_entropy_of_the_prompt(tmp_path: Path) -> 
         for k, token in enumerate(AutoProcessor.from_pretrained(base).tokenizer("a cat")["input_ids"])
     )
     assert float(ours) == pytest.approx(total / 5, abs=1e-5)
+
+
+def test_a_judge_on_an_adapter_says_what_stock_parts_and_peft_say(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    base = tiny_chat.qwen(tmp_path / "base")
+    folder = tiny_chat.adapter(tmp_path / "adapter", base)
+    short = (FOLDER / "firm-edit.yaml").read_text().replace("max_tokens: 1024", "max_tokens: 6")
+    (tmp_path / "short.yaml").write_text(short)
+    source, media = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    reward: Any = rewardmodels.load("judge", config=str(tmp_path / "short.yaml"), path=str(folder))
+    (review,) = reward.review(samples=[Sample("a cat", media, source)])
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
+    asked = wording("firm-edit/1").text.replace("{source}", image).replace("{media}", image)
+    text = f"<|im_start|>user\n{asked.replace('{prompt}', 'a cat')}<|im_end|>\n<|im_start|>assistant\n"
+    processor = AutoProcessor.from_pretrained(base)
+    model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), folder).eval()
+    inputs = processor(text=[text], images=[to_pil(source), to_pil(media)], return_tensors="pt")
+    made = model.generate(**inputs, max_new_tokens=6, do_sample=False, repetition_penalty=1.0)
+    said = processor.tokenizer.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert review.answers == (said,) and math.isnan(review.overall)
+    assert "no JSON object" in str(review.reason) and "cut off after 6 tokens" in str(review.reason)
 
 
 def test_echo_is_not_for_servers() -> None:

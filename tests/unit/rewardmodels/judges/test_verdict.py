@@ -107,7 +107,7 @@ def test_preferences_of_pairs_are_mirrored() -> None:
 class Brighter:
     """People prefer the brighter of two pictures."""
 
-    num: int = 12
+    num: int = 8
 
     def bundle(self, number: int) -> list[PreferencePair]:
         streams = torch.Generator().manual_seed(number % 4)
@@ -141,11 +141,11 @@ def trained(task: VerdictTask, num: int, lr: float = 3e-3) -> list[float]:
 
 def taught_form(made: VerdictModel, marks: int) -> None:
     """Teaches the form of verdicts with marks at random."""
-    optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(made.parameters(), lr=1e-2)
     bundle = Brighter().bundle(0)
     asked = [pair.a for pair in bundle], [pair.b for pair in bundle]
     streams = torch.Generator().manual_seed(0)
-    for _ in range(15):
+    for _ in range(40):
         prefix = made.read(made.inputs(*asked) if made.compares else made.inputs(asked[0]))
         wanted = [
             made.answer(int(mark)) for mark in torch.randint(0, marks, (len(prefix),), generator=streams)

@@ -54,7 +54,7 @@ def prepare(sample: Sample, modalities: frozenset[Modality], read: Read | None =
         raise ValueError(f"this reward judges {', '.join(sorted(modalities))}, not {sample.modality}")
     clip, source_clip = (None, None) if read is None else read(sample)
     frames = sample.frames() if clip is None else clip.frames
-    source = sample.source_frames() if clip is None else source_clip and source_clip.frames
+    source = sample.source_frames() if clip is None else None if source_clip is None else source_clip.frames
     for name, pixels in (("media", frames), ("source", source)):
         if pixels is None:
             continue

@@ -53,42 +53,46 @@ class Towers(Protocol):
 class OpenClipTowers(nn.Module):
     """An open_clip `CLIP` model."""
 
+    model: Any
+
     def __init__(self, model: nn.Module, rule: SquareRule, reader: PromptReader, width: int) -> None:
         super().__init__()
         self.model, self.rule, self.reader, self.width = model, rule, reader, width
 
     def images(self, pictures: Tensor) -> Tensor:
         weight = self.model.logit_scale
-        return self.model.encode_image(pictures.to(weight.device, weight.dtype)).float()  # type: ignore[operator]
+        return self.model.encode_image(pictures.to(weight.device, weight.dtype)).float()
 
     def texts(self, prompts: Sequence[str]) -> Tensor:
         ids, _ = self.reader(prompts)
-        return self.model.encode_text(ids.to(self.model.logit_scale.device)).float()  # type: ignore[operator]
+        return self.model.encode_text(ids.to(self.model.logit_scale.device)).float()
 
     def scale(self) -> Tensor:
-        return self.model.logit_scale.float().exp()  # type: ignore[operator]
+        return self.model.logit_scale.float().exp()
 
 
 class HfTowers(nn.Module):
     """A transformers `CLIPModel`. Its pooled outputs are projected here, as `get_image_features` did before 5.0."""
 
+    model: Any
+
     def __init__(self, model: nn.Module, rule: SquareRule, reader: PromptReader) -> None:
         super().__init__()
         self.model, self.rule, self.reader = model, rule, reader
-        self.width = int(model.config.projection_dim)  # type: ignore[union-attr, arg-type]
+        self.width = int(model.config.projection_dim)
 
     def images(self, pictures: Tensor) -> Tensor:
         weight = self.model.logit_scale
-        pooled = self.model.vision_model(pixel_values=pictures.to(weight.device, weight.dtype)).pooler_output  # type: ignore[operator]
-        return self.model.visual_projection(pooled).float()  # type: ignore[operator]
+        pooled = self.model.vision_model(pixel_values=pictures.to(weight.device, weight.dtype)).pooler_output
+        return self.model.visual_projection(pooled).float()
 
     def texts(self, prompts: Sequence[str]) -> Tensor:
         ids, known = (item.to(self.model.logit_scale.device) for item in self.reader(prompts))
-        pooled = self.model.text_model(input_ids=ids, attention_mask=known.long()).pooler_output  # type: ignore[operator]
-        return self.model.text_projection(pooled).float()  # type: ignore[operator]
+        pooled = self.model.text_model(input_ids=ids, attention_mask=known.long()).pooler_output
+        return self.model.text_projection(pooled).float()
 
     def scale(self) -> Tensor:
-        return self.model.logit_scale.float().exp()  # type: ignore[operator]
+        return self.model.logit_scale.float().exp()
 
 
 def load_towers(
@@ -166,11 +170,9 @@ def _open_clip_folder(place: Path, dtype: torch.dtype, rule: SquareRule | None) 
     made = _open_clip(
         record["model_cfg"], read_tensors(find_file(place, OPEN_CLIP_FILES)), str(place), dtype, rule
     )
-    said = {
-        key: tuple(value) for key, value in record.get("preprocess_cfg", {}).items() if key in ("mean", "std")
-    }
-    if rule is None:
-        made.rule = replace(made.rule, **said)
+    said = record.get("preprocess_cfg", {})
+    if rule is None and {"mean", "std"} <= set(said):
+        made.rule = replace(made.rule, mean=tuple(said["mean"]), std=tuple(said["std"]))
     return made
 
 

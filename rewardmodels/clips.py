@@ -60,7 +60,7 @@ class VideoRule:
         """How many of `total` frames at `fps` are read: an even number (a multiple of `factor`) if there are enough.
 
         >>> VideoRule().num_frames(150, 30.0), VideoRule().num_frames(3, 30.0), VideoRule().num_frames(40, 8.0)
-        (10, 3, 10)
+        (10, 2, 10)
         """
         wanted = total if fps is None else total / fps * self.fps
         low = -(-self.min_frames // self.factor) * self.factor

@@ -56,8 +56,8 @@ class Row:
 def joined(pieces: Sequence[Piece]) -> list[Piece]:
     """Neighbouring words as one piece; empty words are left out.
 
-    >>> joined([Text("a "), Text("b"), Token("<|x|>"), Text("")])
-    [Text(words='a b'), Token(name='<|x|>')]
+    >>> joined([Text("a "), Text("b"), Text("")])
+    [Text(words='a b')]
     """
     found: list[Piece] = []
     for piece in pieces:

@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmalign import media
+from mmalign.composition import labels, with_files
 from mmalign.types import Sample, Scores
 from pipelines import judges, manifest, score_report
 from pipelines.judges import Judge
@@ -59,6 +60,7 @@ def run(settings: Score) -> Outcome:
     items = manifest.read(settings.input, prompt=settings.prompt)
     folder = Path(settings.output)
     loaded = judges.load(settings.rewards)
+    remember(settings, folder / "rewards.json")
     with Shards(folder / "shards") as shards:
         todo = _missing(items, loaded, shards)
         already_done = len(items) - len({item.id for item, _ in todo})
@@ -74,6 +76,20 @@ def run(settings: Score) -> Outcome:
     score_report.write(folder / "report.html", rows, items, summary, settings)
     score_report.tell(summary, folder, already_done)
     return Outcome(len(items), unscored, already_done, folder)
+
+
+def remember(settings: Score, path: Path) -> None:
+    """Note how each reward is made; ValueError where scores under one name come from another reward."""
+    wanted = zip(labels(settings.rewards), settings.rewards, strict=True)
+    made = {label: with_files(reward).model_dump(mode="json", exclude={"weight"}) for label, reward in wanted}
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for label, reward in made.items():
+        if known.get(label, reward) != reward:
+            raise ValueError(
+                f"{path.parent} holds scores of another '{label}' (other options or parts): name a new --output"
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(known | made, indent=2) + "\n", encoding="utf-8")
 
 
 def _missing(

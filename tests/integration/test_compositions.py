@@ -63,6 +63,10 @@ def test_files_are_scored_by_a_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     scores = [row["scores"][str(good)] for row in rows]
     assert [round(one["overall"], 2) for one in scores] == [0.25, 0.5]
     assert [round(one["brightness#2"], 2) for one in scores] == [0.5, 1.0]
+    good.write_text("name: good\nrewards: [brightness, {name: brightness, scale: {name: affine, std: 0.5}}]")
+    with pytest.raises(SystemExit):  # the same file, another content: scores of both must not be mixed
+        main([*words, "--reward", str(good)])
+    assert "holds scores of another" in capsys.readouterr().err
     (tmp_path / "ranks.yaml").write_text("name: ranks\nscale: rank\nrewards: [brightness]")
     with pytest.raises(SystemExit):
         main([*words, "--reward", str(tmp_path / "ranks.yaml")])

@@ -149,7 +149,7 @@ class Combined:
     @property
     def _rule(self) -> Rule:
         assert isinstance(self.rule, get_args(get_args(Rule)[0]))
-        return self.rule  # type: ignore[return-value]
+        return self.rule
 
     def __call__(self, *, samples: Sequence[Sample]) -> Scores:
         """Scores of every part and their combination."""

@@ -61,7 +61,10 @@ def peer_review(margin_a: ArrayLike, margin_b: ArrayLike, label: ArrayLike, *, l
     wrong[sign == 0] = 0.0
     shares, temperatures = zip(*fits, strict=True)
     return Review(
-        wrong, (wrong <= level).any(axis=1), (shares[0], shares[1]), (temperatures[0], temperatures[1])
+        wrong,
+        np.asarray((wrong <= level).any(axis=1)),
+        (shares[0], shares[1]),
+        (temperatures[0], temperatures[1]),
     )
 
 

@@ -11,8 +11,8 @@ Shape legend: `N` samples of the set, `M` of the reference, `F` features; featur
 DRAGON (arXiv 2504.15217) rewards samples by such measures; `leave_one_out` gives each sample of a set its own part:
 what the set would lose without it.
 
->>> vendi(np.eye(4)).round(6), vendi(np.ones((4, 3))).round(6)
-(np.float64(4.0), np.float64(1.0))
+>>> round(vendi(np.eye(4)), 6), round(vendi(np.ones((4, 3))), 6)
+(4.0, 1.0)
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def vendi(features: ArrayLike, *, order: float = 1.0) -> float:
     share = np.linalg.eigvalsh(gram / len(rows))
     share = share[share > 1e-12]
     if order == 1.0:
-        return np.exp(-float((share * np.log(share)).sum()))
-    return np.power(np.power(share, order).sum(), 1.0 / (1.0 - order))
+        return float(np.exp(-(share * np.log(share)).sum()))
+    return float(np.power(np.power(share, order).sum(), 1.0 / (1.0 - order)))
 
 
 def nearest(features: ArrayLike, exemplars: ArrayLike, *, num: int = 5) -> Floats:

@@ -126,7 +126,7 @@ def dawid_skene(
 def _tally(votes: Votes, posterior: Floats, num_annotators: int) -> Floats:
     """Expected counts (A, K, K) of true label and vote."""
     made = np.zeros((num_annotators, 3, 3))
-    np.add.at(made, (votes.annotator, slice(None), votes.label), posterior[votes.pair])
+    np.add.at(made.transpose(0, 2, 1), (votes.annotator, votes.label), posterior[votes.pair])
     return made
 
 

@@ -34,6 +34,7 @@ from rewardmodels.examination import (
     calibration_error,
     fit_temperature,
     fit_weights,
+    half_of_group,
     judge_pairs,
     judge_world,
 )
@@ -152,6 +153,8 @@ def judged(recipe: RewardRecipe, model: VlmReward, half: Half, num_prompts: int)
             dimensions=dimensions,
         )  # fmt: skip
     pairs = FileSource(Path(place), data.comparisons_per_bundle, recipe.seed, dimensions).all()
+    if data.heldout == data.calibration:  # one file for both: each gets the prompts of its half
+        pairs = [pair for pair in pairs if half_of_group(pair.group or pair.prompt) == half]
     found = {dim: judge_pairs(model, pairs, dimension=dim) for dim in dimensions}
     return {dim: one for dim, one in found.items() if len(one.label)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from mmalign.shapes.worlds import WORLDS
 from rewardmodels.recipe import RewardRecipe
 from rewardmodels.vlm import VlmReward, describe
 
@@ -53,7 +54,7 @@ def card(model: VlmReward, recipe: RewardRecipe, *, folder: str = "", name: str 
     quality, shapes = facts["quality"], recipe.data.shapes
     drawn = (
         f" of {shapes.families} families of {shapes.prompts} prompts and {shapes.images} pictures"
-        if recipe.data.pairs == "shapes" else f" of {recipe.data.comparisons_per_bundle} comparisons"
+        if recipe.data.pairs in WORLDS else f" of {recipe.data.comparisons_per_bundle} comparisons"
     )  # fmt: skip
     return CARD.format(
         architecture=type(model.vlm).__name__,

@@ -80,6 +80,11 @@ def half_of(prompt: str, world: World = IMAGES) -> Half:
     return "calibration" if digest[0] % 2 else "evaluation"
 
 
+def half_of_group(group: str) -> Half:
+    """The half that a group of comparisons belongs to, by its name."""
+    return "calibration" if hashlib.sha256(f"half:{group}".encode()).digest()[0] % 2 else "evaluation"
+
+
 def judge_shapes(
     model: RewardModel,
     half: Half,

@@ -31,6 +31,9 @@ NOISY = [
 ]  # fmt: skip
 
 
+PROMPTS = ("a red circle", "a blue square", "a green cross", "a yellow triangle")
+
+
 def quiet(words: str) -> None:
     """Say nothing."""
 
@@ -101,7 +104,7 @@ def test_ratings_are_read_from_files(tmp_path: Path) -> None:
             write(tmp_path / uri, images[f, k])
         lines.append(
             {
-                "schema": "mmalign.pref/1", "id": str(f), "prompt": "a red circle",
+                "schema": "mmalign.pref/1", "id": str(f), "prompt": PROMPTS[f],
                 "candidates": [{"id": uri, "uri": uri} for uri in uris],
                 "annotations": [
                     {"dim": "overall", "kind": "rating", "scores": [1 + f, 4 - f], "min": 1, "max": 4}
@@ -121,6 +124,6 @@ def test_ratings_are_read_from_files(tmp_path: Path) -> None:
         ],
         say=quiet,
     )  # fmt: skip
-    assert quality["num_pairs"] == 4
+    assert 0 < quality["num_pairs"] < 4  # one file for both: the other prompts calibrate
     with pytest.raises(ValueError, match="no ratings of beauty"):
         FileSource(path, 2, 0, ("beauty",)).rated(0, 0.0)

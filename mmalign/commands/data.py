@@ -153,6 +153,9 @@ def data_synthesize(
 
     Example: [cyan]mmalign data synthesize runs/pictures --reward shapes-reward --helper shapes-verifier
     --rank extremes --margin 0.2 -o runs/synthetic.jsonl[/]
+
+    A reward with options stands in a --config file: [cyan]pairwise: {name: judge, options: {config: unifiedreward-pair,
+    server: http://127.0.0.1:8000/v1, model: NAME}}[/]
     """
     from pipelines import settings
     from pipelines.synthesis import Synthesize

@@ -6,13 +6,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import rewardmodels
+from mmalign import media, shapes
 from mmalign.__main__ import main
 from mmalign.data.formats import read
 from mmalign.data.importing import FORMATS
+from rewardmodels.rules import shapes_verifier
 from tests.unit.data.layouts import png, write_json, write_parquet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +116,50 @@ def test_a_generators_samples_become_pairs_that_the_exact_judge_confirms(tmp_pat
     assert call("data", "check", out) == 0
     assert call(*asked, "--pairwise", "shapes-verifier") == 2  # it judges one by one
     assert call(*asked, "filters.helpers_needed=2") == 2
+
+
+class Contrary:
+    """A judge of pairs that knows the exact scores, and cannot see one picture."""
+
+    def compare(self, pairs: Any) -> list[Any]:
+        (both,) = pairs
+        if any(sample.id == "blind" for sample in both):
+            return [SimpleNamespace(probability=float("nan"), reason="no answer")]
+        first, second = (float(shapes_verifier()(samples=[sample]).overall[0]) for sample in both)
+        return [SimpleNamespace(probability=0.9 if first > second else 0.1, reason=None)]
+
+
+def test_a_judge_of_pairs_is_asked_for_what_scores_let_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+    for k, (name, drawn) in enumerate((("good", PROMPTS[0]), ("bad", PROMPTS[1]), ("blind", PROMPTS[2]))):
+        media.write(tmp_path / f"{name}.png", shapes.render([drawn], seed=k)[0].clamp(0, 1))
+        lines.append(json.dumps({"id": name, "image": f"{name}.png", "prompt": PROMPTS[0]}))
+    (tmp_path / "list.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(
+        rewardmodels, "load", lambda name, **_: Contrary() if name == "c" else shapes_verifier()
+    )
+    out = tmp_path / "pairs.parquet"
+    words = (
+        "data",
+        "synthesize",
+        tmp_path / "list.jsonl",
+        "--reward",
+        "shapes-verifier",
+        "--pairwise",
+        "c",
+        "-o",
+        out,
+    )
+    assert call(*words, "filters.temperature=0.5") == 0
+    report = json.loads((tmp_path / "pairs.report.json").read_text())
+    (one,) = read(out)
+    (note,) = one.annotations
+    better = one.candidates[note.data["i"] if note.data["label"] == "i" else note.data["j"]]
+    assert better.id == "good" and 0.5 < max(note.data["p"], 1 - note.data["p"]) < 1
+    assert report["agreement"] == {"c": 1.0} and report["kept"] == 1
+    assert any(reason.startswith("c cannot say: no answer") for reason in report["dropped"])
 
 
 MEMORY = """

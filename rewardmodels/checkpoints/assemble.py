@@ -25,6 +25,9 @@ from rewardmodels.settings import RewardSettings
 from rewardmodels.templates import TEMPLATES, Template
 from rewardmodels.vlm import VlmReward
 
+PADDED = 64
+"""Embeddings whose number is a multiple of this may be padded; others end with the last token."""
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -81,6 +84,11 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], num_ro
     if beyond:
         raise ValueError(
             f"the checkpoint has {num_rows} embeddings and none for {', '.join(beyond)}: the tokenizer is not its own"
+        )
+    if fresh and num_rows != len(tokenizer) and num_rows % PADDED:
+        raise ValueError(
+            f"the checkpoint has {num_rows} embeddings, base_config with the reward tokens {len(tokenizer)} tokens: "
+            "the reward tokens would be other rows than those it was trained with; give the base model it names"
         )
 
 

@@ -19,7 +19,7 @@ from rewardmodels.checkpoints import wording
 from rewardmodels.golden import write_golden
 from rewardmodels.pixels import PixelRule, patchify
 from tests.unit.rewardmodels import tiny_checkpoints as tiny
-from tests.unit.rewardmodels.tiny_vlms import PROCESSORS, REWARDS
+from tests.unit.rewardmodels.tiny_vlms import PROCESSORS, REWARDS, SPECIAL, byte_tokenizer
 
 PROMPT, TABLE = "a red circle, größer", "model.embed_tokens.weight"
 
@@ -243,6 +243,14 @@ def test_an_adapter_of_zeros_is_refused(tmp_path: Path) -> None:
 def test_a_base_of_another_kind_is_refused(tmp_path: Path) -> None:
     options = tiny.hpsv3(tmp_path) | {"base_config": str(tiny.base_folder(tmp_path / "b", "qwen3_vl"))}
     with pytest.raises(ValueError, match="qwen3_vl"):
+        rewardmodels.load("hpsv3", **options)
+
+
+def test_a_base_with_other_tokens_is_refused(tmp_path: Path) -> None:
+    """With one token fewer the reward token would be read from its neighbour's row, and nothing would say so."""
+    options = tiny.hpsv3(tmp_path)
+    byte_tokenizer(SPECIAL[:-1]).save_pretrained(options["base_config"])
+    with pytest.raises(ValueError, match="other rows"):
         rewardmodels.load("hpsv3", **options)
 
 

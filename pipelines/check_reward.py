@@ -125,7 +125,8 @@ def _files(path: str, limit: int, gold: Judge | None) -> Material:
     if not samples:
         raise ValueError(f"{path}: none of its {len(items)} rows can be used: {bad[0]}")
     groups = checkup.group_names(samples, lambda sample: "" if sample.source is None else str(sample.source))
-    sizes, kept, total = Counter(groups), set(), 0
+    sizes, total = Counter(groups), 0
+    kept: set[str] = set()
     for name in dict.fromkeys(groups):
         if not kept or total + sizes[name] <= limit:
             kept.add(name)

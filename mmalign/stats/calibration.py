@@ -77,7 +77,7 @@ def probabilities(difference: ArrayLike, temperature: float | ArrayLike) -> Floa
     """P(a is better) = sigmoid(difference / T), (N,); T is above 0, one for all or one a pair."""
     scale = np.asarray(temperature, dtype=np.float64)
     if not bool((scale > 0).all()):
-        raise ValueError(f"a temperature is above 0, got {temperature}")
+        raise ValueError(f"a temperature is above 0, got {scale.min():g}")
     return np.asarray(expit(np.asarray(difference, dtype=np.float64) / scale))
 
 

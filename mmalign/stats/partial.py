@@ -49,7 +49,7 @@ def overall(
     sides = [rankdata(side) - (kept.size + 1) / 2 for side in (first, second, *further)]
     a, b = (_without(side, sides[2:]) for side in sides[:2])
     columns = (np.ones(kept.size), a, b, a * b, a * a, b * b)
-    sums = np.stack([np.bincount(member, values) for values in columns], axis=1)
+    sums = _sums(member, columns)
 
     def measure(total: Floats) -> float:
         num, one, other, product, first_square, second_square = total
@@ -82,10 +82,15 @@ def within(
     sides = [_residual(side, member) for side in (first, second, *further)]
     a, b = (_without(side, sides[2:])[several] for side in sides[:2])
     piece = np.unique(member[several], return_inverse=True)[1]
-    sums = np.stack([np.bincount(piece, values) for values in (a * b, a * a, b * b)], axis=1)
+    sums = _sums(piece, (a * b, a * a, b * b))
     return _interval(
         _correlation(sums.sum(axis=0)), sums, _correlation, int(several.sum()), num_resamples, seed
     )
+
+
+def _sums(member: NDArray[np.intp], columns: Sequence[Floats]) -> Floats:
+    """The total of every column over the rows of each group, (groups, columns)."""
+    return np.stack([np.bincount(member, values).astype(np.float64) for values in columns], axis=1)
 
 
 def _interval(

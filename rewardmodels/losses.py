@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,13 +82,14 @@ def _pair_loss(
             mean_a=a.values, mean_b=b.values, log_std_a=a.log_std, log_std_b=b.log_std, label=labels,
             method=method.gaussian.method, num_points=method.gaussian.points, generator=generator,
         )  # fmt: skip
-    if method.loss == "win_tie":
-        return objectives.rao_kupper(**sides, tie=ties, theta=math.exp(method.margin), constant=False)
     scale = method.tie_width if width is None else width
-    if method.loss == "rao_kupper":
-        return objectives.rao_kupper(**sides, tie=ties, theta=scale)
-    assert method.loss == "davidson", f"{method.loss} is no loss of pairs"
-    return objectives.davidson(**sides, tie=ties, nu=scale)
+    if method.loss == "davidson":
+        return objectives.davidson(**sides, tie=ties, nu=scale)
+    tied = partial(objectives.rao_kupper, score_a=a.values, score_b=b.values, label=labels, tie=ties)
+    if method.loss == "win_tie":
+        return tied(theta=math.exp(method.margin), constant=False)
+    assert method.loss == "rao_kupper", f"{method.loss} is no loss of pairs"
+    return tied(theta=scale)
 
 
 def rating_loss(method: Method, read: Readout, samples: Sequence[Sample]) -> Loss:

@@ -25,6 +25,8 @@ VISION = ("visual", "vision_tower", "vision_model", "vision_embed_tokens")
 class SpecialRows(nn.Module):
     """Rows of an embedding table that are trained while the table stands still."""
 
+    tokens: Tensor  # (R,)
+
     def __init__(self, table: nn.Embedding, tokens: Sequence[int]) -> None:
         super().__init__()
         self.register_buffer("tokens", torch.tensor(sorted(set(tokens))), persistent=False)

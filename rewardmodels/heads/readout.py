@@ -5,7 +5,7 @@ Legend: S scores, D dimensions, K ordered levels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -24,8 +24,11 @@ class Readout:
 
     def select(self, index: Tensor) -> Readout:
         """The scores at integer positions `index`."""
-        found = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Readout(**{name: None if value is None else value[index] for name, value in found.items()})
+        return Readout(
+            self.values[index],
+            None if self.log_std is None else self.log_std[index],
+            None if self.logits is None else self.logits[index],
+        )
 
 
 def overall_of(values: Tensor, rule: Overall, weights: tuple[float, ...] = ()) -> Tensor:

@@ -2,8 +2,9 @@
 
 Pairs of one prompt are not independent, so one pair a prompt, drawn by a seed, stands for it. Half of the prompts
 calibrate (`mmalign.stats.conformal.certify`, thresholds from the other half's confidence without its labels), the other
-half is judged and counted. Confidence is the score difference in standard deviations where the reward reports a
-variance, otherwise the plain difference; what is promised holds for either, how much is judged depends on it.
+half is judged and counted. Confidence is 1 - entropy of the answers in both orders of a judge of pairs, the score
+difference in standard deviations of a reward that reports a variance, and otherwise the plain difference; what is
+promised holds for any, how much is judged depends on it.
 
 Shape legend: `N` untied pairs.
 """
@@ -30,6 +31,7 @@ def promise(
     *,
     alpha: float,
     delta: float,
+    orders: Sequence[tuple[float, float]] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """The certified threshold, and coverage and error on the prompts that did not calibrate it."""
@@ -39,7 +41,8 @@ def promise(
     gap, truth = np.asarray(difference)[rows], np.asarray(label)[rows]
     known = [variance[row] for row in rows.tolist()]
     wrong = np.sign(gap) != truth
-    confidence, kind = confidence_of(gap, known)
+    both = np.asarray(orders, dtype=np.float64)[rows] if len(orders) else None
+    confidence, kind = confidence_of(gap, known, both)
     half = len(rows) // 2
     thresholds = conformal.thresholds_of(confidence[half:], half, alpha=alpha, delta=delta)
     rule = conformal.certify(confidence[:half], wrong[:half], alpha=alpha, delta=delta, thresholds=thresholds)
@@ -67,9 +70,13 @@ def one_a_group(label: Sequence[int], groups: Sequence[Hashable], seed: int) -> 
 
 
 def confidence_of(
-    gap: NDArray[np.float64], variance: Sequence[float | None]
+    gap: NDArray[np.float64],
+    variance: Sequence[float | None],
+    orders: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], str]:
-    """How sure each pair is, and on which ground."""
+    """How sure each pair is, and on which ground; `orders` (N, 2) are p(a is better) in both orders."""
+    if orders is not None:
+        return conformal.order_confidence(orders[:, 0], orders[:, 1]), "1 - entropy over both orders"
     if any(value is None for value in variance):
         return np.abs(gap), "score difference"
     spread = np.asarray(variance, dtype=np.float64)

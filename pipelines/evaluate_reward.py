@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from pipelines import abstention, judges
 from pipelines.judges import Judge
 from pipelines.settings import EvaluateReward
 from pipelines.tables import write_json
+from rewardmodels.trust.duels import Comparer, comparer_of
 
 Answer = tuple[float, float | None] | str
 """A score and its variance, or why there is none."""
@@ -39,7 +40,8 @@ Answer = tuple[float, float | None] | str
 class Judged:
     """N pairs with both scores: score(a) - score(b), the label, and whose prompt they belong to.
 
-    `variance` is that of the difference, None where the reward reports none.
+    `variance` is that of the difference, None where the reward reports none. Of a judge of pairs the difference is
+    p(a is better) - 1/2, and `orders` holds p(a is better) as asked and from the swapped order.
     """
 
     difference: list[float]
@@ -47,6 +49,7 @@ class Judged:
     groups: list[str]
     variance: list[float | None]
     left_out: Counter[str]
+    orders: list[tuple[float, float]] = field(default_factory=list)
 
 
 def run(settings: EvaluateReward) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
     if settings.conformal is not None:
         result["conformal"] = abstention.promise(
             judged.difference, judged.label, judged.groups, judged.variance,
-            alpha=settings.conformal, delta=settings.delta,
+            alpha=settings.conformal, delta=settings.delta, orders=judged.orders,
         )  # fmt: skip
     write_json(result, Path(settings.output))
     _tell(result)
@@ -92,7 +95,10 @@ def read_pairs(path: Path, dimension: str, left_out: Counter[str]) -> list[Prefe
 def judge_pairs(
     judge: Judge, found: Sequence[PreferencePair], settings: EvaluateReward, left_out: Counter[str]
 ) -> Judged:
-    """Every sample is decoded and scored once, however many pairs it is in."""
+    """Every sample is decoded and scored once, however many pairs it is in; a judge of pairs is asked in pairs."""
+    comparer = comparer_of(judge.model)
+    if comparer is not None:
+        return compare_pairs(comparer, found, settings, left_out)
     samples = {id(sample): sample for pair in found for sample in (pair.a, pair.b)}
     keys, scores = list(samples), {}
     size = settings.batch_size
@@ -115,6 +121,32 @@ def judge_pairs(
         judged.variance.append(first[1] + second[1] if unsure else None)  # type: ignore[operator]
         judged.label.append(0 if chance == 0.5 else 1 if chance > 0.5 else -1)
         judged.groups.append(pair.group or pair.prompt)
+    return judged
+
+
+def compare_pairs(
+    comparer: Comparer, found: Sequence[PreferencePair], settings: EvaluateReward, left_out: Counter[str]
+) -> Judged:
+    """Every pair in both orders, so many at a time."""
+    judged = Judged([], [], [], [], left_out)
+    for start in tqdm(range(0, len(found), settings.batch_size), desc="comparing", unit="batch"):
+        decoded: list[tuple[PreferencePair, tuple[Sample, Sample]]] = []
+        for pair in found[start : start + settings.batch_size]:
+            try:
+                decoded.append((pair, (_decoded(pair.a, settings), _decoded(pair.b, settings))))
+            except ValueError as problem:
+                left_out[" ".join(str(problem).split())] += 1
+        verdicts = comparer.compare([both for _, both in decoded]) if decoded else ()
+        for (pair, _), one in zip(decoded, verdicts, strict=True):
+            if one.reason is not None:
+                left_out[one.reason] += 1
+                continue
+            chance = pair.labels[settings.dimension]
+            judged.difference.append(one.probability - 0.5)
+            judged.label.append(0 if chance == 0.5 else 1 if chance > 0.5 else -1)
+            judged.groups.append(pair.group or pair.prompt)
+            judged.variance.append(None)
+            judged.orders.append((one.forward, one.backward))
     return judged
 
 

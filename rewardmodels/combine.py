@@ -89,6 +89,7 @@ class Scaled:
         scores = parts[0]
         column = None if self.dimension is None else scores.names.index(self.dimension)
         total = scores.overall if column is None else scores.values[:, column]
+        total = total if self.differentiable else total.detach()
         variance = _variance(scores, column)
         groups = groups.to(total.device)
         for scale in self.scales:
@@ -164,6 +165,7 @@ class Combined:
 
     def _combined(self, groups: Tensor, judged: list[Scores]) -> Scores:
         values = torch.stack([scores.overall.cpu() for scores in judged], 1)
+        values = values if self.differentiable else values.detach()
         valid = torch.stack([scores.valid.cpu() for scores in judged], 1).all(1)
         reasons = tuple(
             next((f"{name}: {s.reasons[i]}" for (name, _, _), s in zip(self.parts, judged, strict=True)

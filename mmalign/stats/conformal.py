@@ -130,7 +130,10 @@ def thresholds_of(
     if values.size == 0 or 2 * fewest >= num_calibration:
         return [-np.inf]
     shares = np.linspace(min(4 * fewest / num_calibration, 0.5), 1.0, num)[:-1]
-    return [*np.unique(np.quantile(values, 1 - shares))[::-1].tolist(), -np.inf]
+    known = np.unique(values)
+    # As "above" excludes the threshold, each is the next confidence below its quantile: ties are judged together.
+    below = np.searchsorted(known, np.quantile(values, 1 - shares, method="higher"), side="left") - 1
+    return [*known[np.unique(below[below >= 0])][::-1].tolist(), -np.inf]
 
 
 def _at_ranks(scores: Floats, chosen: list[int]) -> list[float]:

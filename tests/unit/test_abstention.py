@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,14 @@ import pytest
 import torch
 
 from mmalign.__main__ import main
+from mmalign.composition import Reward
 from mmalign.shapes import Law
 from mmalign.shapes.pairs import write_pairs
+from mmalign.types import PreferencePair, Sample
 from pipelines.abstention import one_a_group, promise, tell
+from pipelines.evaluate_reward import compare_pairs
+from pipelines.settings import EvaluateReward
+from rewardmodels.judges.pairwise import Decision
 
 
 def world(rng: np.random.Generator, *, num: int = 600, noise: float = 1.0):
@@ -51,6 +57,39 @@ def test_a_reported_variance_is_what_confidence_is_measured_in() -> None:
     without = promise(gap, label, groups, [None] * len(gap), alpha=0.1, delta=0.1)
     assert with_it["new_coverage"] > 0.4 and with_it["confidence"].endswith("deviation")
     assert without["threshold"] is None and "more calibration prompts" in tell(without)
+
+
+class Wavering:
+    """A judge of pairs who knows the answer of half of the pairs, and tells the others by which is shown first."""
+
+    def compare(self, pairs):
+        return [
+            Decision(0.95, None, 0.95, 0.95) if float(a.media.mean()) < 0.5 else Decision(0.5, None, 0.9, 0.1)
+            for a, _ in pairs
+        ]
+
+
+def test_a_judge_of_pairs_is_sure_where_both_orders_agree() -> None:
+    rng = np.random.default_rng(2)
+    images = [torch.full((3, 2, 2), 0.25 if k % 2 else 0.75) for k in range(400)]
+    found = [
+        PreferencePair(str(k), Sample(str(k), image), Sample(str(k), image), {"overall": p})
+        for k, image in enumerate(images)
+        for p in [1.0 if k % 2 else float(rng.integers(2))]
+    ]
+    settings = EvaluateReward(reward=Reward(name="x"), pairs="p", output="o", batch_size=64)
+    judged = compare_pairs(Wavering(), found, settings, Counter())
+    told = promise(
+        judged.difference,
+        judged.label,
+        judged.groups,
+        judged.variance,
+        alpha=0.1,
+        delta=0.1,
+        orders=judged.orders,
+    )
+    assert told["confidence"].startswith("1 - entropy") and told["threshold"] == pytest.approx(0.0, abs=1e-9)
+    assert 0.4 < told["new_coverage"] < 0.6 and told["new_error"]["mean"] == 0.0
 
 
 def test_few_prompts_are_refused() -> None:

@@ -151,13 +151,17 @@ def check(
     agreement = None if seen.gold is None else partial.within(seen.scores, seen.gold, seen.groups)
     fitted, shipped, sure = _calibrated(pairs, temperature, missing)
     curves = _curves(pool, uwo_weight, missing)
+    num_prompts = len(set(seen.groups))
     found = [one for answers in seen.probes if (one := findings.of_probe(answers)) is not None]
-    found += [findings.of_factor(row.name, row.judged, row.kind) for row in rows if row.reason is None]
+    found += [
+        findings.of_factor(row.name, row.judged, row.kind, num_prompts) for row in rows if row.reason is None
+    ]
     found += findings.of_health(state)
     found += [findings.of_stability(row) for row in steady]
     found += [] if position is None else findings.of_position(position)
-    found += [] if agreement is None else [findings.of_agreement(agreement)]
-    found += [] if fitted is None else findings.of_calibration(fitted, None if pairs is None else pairs.best)
+    found += [] if agreement is None else [findings.of_agreement(agreement, num_prompts)]
+    if fitted is not None and pairs is not None:
+        found += findings.of_calibration(fitted, len(set(pairs.groups)), pairs.best)
     found += [findings.of_curve(curve) for _, curve in curves[:1]]
     return Checked(
         seen, state, steady, position, rows, agreement, pairs, fitted, shipped, sure, curves, missing, tuple(found),

@@ -43,6 +43,9 @@ class Finding:
         return asdict(self)
 
 
+FEW = f"too few prompts to tell ({MIN_PROMPTS} are needed)"
+
+
 def of_probe(answers: Answers) -> Finding | None:
     """The verdict on a probe that applies; None for one that does not."""
     if answers.reason is not None:
@@ -58,7 +61,7 @@ def of_probe(answers: Answers) -> Finding | None:
     figure = f"prefers the original in {_share(found)} of {found.n}"
     if len(set(answers.groups)) < MIN_PROMPTS:
         return Finding(
-            "probes", answers.probe.name, "note", f"too few prompts to tell ({MIN_PROMPTS} are needed)", figure, rule
+            "probes", answers.probe.name, "note", FEW, figure, rule
         )  # fmt: skip
     if found.mean >= PASS:
         return Finding("probes", answers.probe.name, "good", "passes", figure, rule)
@@ -73,12 +76,14 @@ def of_probe(answers: Answers) -> Finding | None:
     return Finding("probes", answers.probe.name, "fair" if must else "note", word, figure, rule)
 
 
-def of_factor(name: str, found: Interval, kind: str) -> Finding:
+def of_factor(name: str, found: Interval, kind: str, num_prompts: int) -> Finding:
     """The verdict on a correlation with something that should not matter; `kind` says which correlation it is."""
     rule = f"a lean from |rho| {LEAN:.1f}, a heavy one from {HEAVY:.1f}, if the interval excludes 0"
     if not math.isfinite(found.mean):
         return Finding("factors", name, "note", "nothing to correlate", "undefined", rule)
     figure = f"rho {found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f}) {kind}"
+    if num_prompts < MIN_PROMPTS:
+        return Finding("factors", name, "note", FEW, figure, rule)
     sure = found.low > 0 or found.high < 0
     way = "more" if found.mean > 0 else "less"
     if sure and abs(found.mean) >= HEAVY:
@@ -114,11 +119,13 @@ def of_health(found: Health) -> list[Finding]:
         rule = "bad below 5% of the overall spread; weak if over half the prompts are flat"
         made.append(Finding(topic, "spread within prompts", grade, word, figure, rule))
     end = max(found.top_share, found.bottom_share)
+    if end * (found.num - found.num_invalid) < 1.5:  # one sample is always the highest
+        end = 0.0
     side = "highest" if found.top_share >= found.bottom_share else "lowest"
     grade = "bad" if end > SATURATED else "fair" if end > ONE_END else "good"
     word = {"bad": "saturated", "fair": "piled up at one end", "good": "not saturated"}[grade]
     rule = f"piled up above {ONE_END:.0%}, saturated above {SATURATED:.0%}"
-    made.append(Finding(topic, "saturation", grade, word, f"{end:.0%} have the {side} score", rule))
+    made.append(Finding(topic, "saturation", grade, word, f"{end:.0%} share the {side} score", rule))
     return made
 
 
@@ -179,12 +186,14 @@ def of_position(found: PositionBias) -> list[Finding]:
     return [*made, Finding(topic, "swapped order", grade, word, figure, rule)]
 
 
-def of_calibration(found: Calibration, best: float | None = None) -> list[Finding]:
+def of_calibration(found: Calibration, num_prompts: int, best: float | None = None) -> list[Finding]:
     """Agreement with labels, and whether the sureness is right; `best` is the accuracy that nobody can beat."""
     accuracy, topic = found.accuracy, "agreement"
     figure = f"{_share(accuracy)} of {accuracy.n} pairs"
     figure += "" if best is None else f"; the best anyone could expect is {best:.0%}"
     rule = "a coin if the interval holds 50%"
+    if num_prompts < MIN_PROMPTS:
+        return [Finding(topic, "pair accuracy", "note", FEW, figure, rule)]
     if accuracy.high < 0.5:
         agrees = Finding(topic, "pair accuracy", "bad", "against the labels", figure, rule)
     elif not accuracy.low > 0.5:
@@ -204,7 +213,7 @@ def of_calibration(found: Calibration, best: float | None = None) -> list[Findin
     return [agrees, Finding(topic, "calibration", grade, word, figure, rule)]
 
 
-def of_agreement(found: Interval) -> Finding:
+def of_agreement(found: Interval, num_prompts: int) -> Finding:
     """Whether the reward orders the samples of a prompt as gold does."""
     rule = "by chance if the interval holds 0"
     if not math.isfinite(found.mean):
@@ -212,6 +221,8 @@ def of_agreement(found: Interval) -> Finding:
             "agreement", "with gold", "note", "not measured", "nothing to order within prompts", rule
         )
     figure = f"rho {found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f}) within prompts"
+    if num_prompts < MIN_PROMPTS:
+        return Finding("agreement", "with gold", "note", FEW, figure, rule)
     if found.high < 0:
         return Finding("agreement", "with gold", "bad", "against gold", figure, rule)
     if not found.low > 0:
@@ -224,6 +235,8 @@ def of_curve(found: Curve, name: str = "best of n") -> Finding:
     rule = "gold must rise with n and not fall from its top, by paired 95% intervals"
     last = found.points[-1]
     figure = f"gold {last.gain.mean:+.3f} ({last.gain.low:+.3f} to {last.gain.high:+.3f}) at n = {last.n} over n = 1"
+    if found.num_prompts < MIN_PROMPTS:
+        return Finding("over-optimisation", name, "note", FEW, figure, rule)
     if last.gain.high < 0:
         return Finding("over-optimisation", name, "bad", "gold falls as the reward rises", figure, rule)
     if found.fall.high < 0:

@@ -76,7 +76,7 @@ def test_a_reward_that_is_a_factor_correlates_with_it_by_one_and_with_its_opposi
         found = rows(lambda s, sign=sign: sign * measure(s, [MEASURES[name]])[name], photos(), [name])[name]
         assert found.overall.mean == pytest.approx(sign)
         assert found.within.mean == pytest.approx(sign)
-        told = findings.of_factor(name, found.judged, found.kind)
+        told = findings.of_factor(name, found.judged, found.kind, 12)
         assert told.grade == "bad" and ("more is" if sign > 0 else "less is") in told.word
 
 
@@ -91,6 +91,15 @@ def test_a_video_reward_of_motion_and_an_edit_reward_of_copying_are_caught():
     assert copy["resolution"].reason == "the same for all these samples"
 
 
+def test_two_prompts_give_no_verdict_however_narrow_the_interval():
+    copies, groups = photos(2, 2)
+    found = rows(
+        lambda s: measure(s, [MEASURES["brightness"]])["brightness"], (copies, groups), ["brightness"]
+    )
+    told = findings.of_factor("brightness", found["brightness"].judged, "within prompts", 2)
+    assert told.grade == "note" and "too few prompts" in told.word
+
+
 def test_what_gold_explains_is_no_lean_and_what_it_does_not_is():
     brightness = MEASURES["brightness"]
 
@@ -99,7 +108,7 @@ def test_what_gold_explains_is_no_lean_and_what_it_does_not_is():
 
     honest = rows(gold, photos(), ["brightness"], gold)["brightness"]
     assert honest.within.mean == pytest.approx(1.0) and honest.judged.mean == 0.0
-    assert findings.of_factor("brightness", honest.judged, honest.kind).grade == "good"
+    assert findings.of_factor("brightness", honest.judged, honest.kind, 12).grade == "good"
     noise = {s.id: (k * 37) % 97 for k, s in enumerate(photos()[0])}  # a gold that has nothing to do with it
     led = rows(gold, photos(), ["brightness"], lambda s: float(noise[s.id]))["brightness"]
     assert led.kind == "within prompts, given gold" and led.judged.mean > 0.9

@@ -45,6 +45,7 @@ def test_almost_the_same_whatever_it_is_shown_is_the_trap():
 def test_saturation_flat_prompts_and_invalid_samples():
     binary = health(np.array([1.0] * 8 + [0.0] * 2), ["p", "q"] * 5)
     assert words(binary)["saturation"] == "bad: saturated"
+    assert words(health(np.array([1.0, 2.0, 3.0]), ["p"] * 3))["saturation"] == "good: not saturated"
     level = np.repeat(np.arange(10.0), 2)
     flat = health(level, [str(int(v)) for v in level])
     assert words(flat)["spread within prompts"] == "bad: no signal within prompts"

@@ -3,8 +3,9 @@
     python benchmarks/ocr_reward.py --prompts ocr.txt --num 40
 
 Each quoted text is drawn as its prompt asks, with one letter changed, with another prompt's text, and not at all; on
-a plain ground, on a noisy gradient, rotated by 8 degrees, and small. Printed per ground and drawing: the mean of the
-three measures, and how often the right drawing has the higher score (ties count half). The time is CPU time.
+a plain ground, on a noisy gradient, rotated by 8 degrees, small, or (with `--photo`) over a photograph. Printed per
+ground and drawing: the mean of the three measures, and how often the right drawing has the higher score (ties count
+half). The time is CPU time.
 With `--files` pictures and videos are read instead, and what was read is printed.
 """
 
@@ -39,7 +40,7 @@ def misspelt(text: str, generator: torch.Generator) -> str:
     return text[:k] + (other.upper() if text[k].isupper() else other) + text[k + 1 :]
 
 
-def draw(text: str, ground: str, generator: torch.Generator) -> Tensor:
+def draw(text: str, ground: str, generator: torch.Generator, photo: Tensor | None) -> Tensor:
     """(3, 512, 512): the text in lines of up to 16 letters, or nothing."""
     size = 22 if ground == "small" else 44
     image = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
@@ -61,10 +62,12 @@ def draw(text: str, ground: str, generator: torch.Generator) -> Tensor:
         behind = torch.linspace(0.0, 0.6, SIDE).expand(3, SIDE, SIDE) + 0.15 * torch.rand(
             3, SIDE, SIDE, generator=generator
         )
+    if photo is not None and ground == "photo":
+        behind = torch.nn.functional.interpolate(photo, (SIDE, SIDE), mode="bilinear", antialias=True)[0]
     return behind * (1 - alpha) + alpha
 
 
-def rendered(prompts: list[str], reward: OcrReward, seed: int) -> dict[str, object]:
+def rendered(prompts: list[str], reward: OcrReward, seed: int, photo: Tensor | None) -> dict[str, object]:
     """Means and win rates by ground."""
     generator = torch.Generator().manual_seed(seed)
     texts = [wanted(prompt)[0] for prompt in prompts]
@@ -73,10 +76,10 @@ def rendered(prompts: list[str], reward: OcrReward, seed: int) -> dict[str, obje
         "another text": texts[1:] + texts[:1], "nothing": [""] * len(texts),
     }  # fmt: skip
     result: dict[str, object] = {}
-    for ground in GROUNDS:
+    for ground in GROUNDS if photo is None else ("photo",):
         values = {}
         for name, drawn in drawings.items():
-            pictures = [draw(text, ground, generator) for text in drawn]
+            pictures = [draw(text, ground, generator, photo) for text in drawn]
             scores = reward(samples=[Sample(p, x) for p, x in zip(prompts, pictures, strict=True)])
             assert bool(scores.valid.all())
             values[name] = scores.values
@@ -102,6 +105,7 @@ def main() -> None:
     )
     parser.add_argument("--prompts", type=Path, help="a file of prompts, one a line")
     parser.add_argument("--files", type=Path, nargs="*", default=[], help="pictures and videos to read")
+    parser.add_argument("--photo", type=Path, help="draw over this picture, and on no other ground")
     parser.add_argument("--num", type=int, default=40)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
@@ -116,8 +120,9 @@ def main() -> None:
     usable = [line for line in lines if wanted(line)]
     reward = OcrReward(reader, targets="first")
     started = time.process_time()
-    figures = rendered(usable[: asked.num], reward, asked.seed)
-    num_pictures = len(GROUNDS) * 4 * min(asked.num, len(usable))
+    photo = None if asked.photo is None else media.read(asked.photo)
+    figures = rendered(usable[: asked.num], reward, asked.seed, photo)
+    num_pictures = len(figures) * 4 * min(asked.num, len(usable))
     seconds = (time.process_time() - started) / num_pictures
     facts = {
         "prompts": len(lines), "with text": len(usable), "drawn": min(asked.num, len(usable)), "side": asked.side,

@@ -83,7 +83,7 @@ def _resize(levels: Tensor, tall: int, wide: int, rule: SquareRule) -> Tensor:
 
 def _pillow(levels: Tensor, tall: int, wide: int) -> Tensor:
     """Whole levels (T, 3, H, W) resized by Pillow itself: its fixed-point weights round ties in their own way."""
-    pixels = levels.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()
+    pixels = levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     made = [Image.fromarray(frame).resize((wide, tall), Image.Resampling.BICUBIC) for frame in pixels]
     resized = torch.from_numpy(np.stack([np.asarray(frame) for frame in made]))
     return resized.to(levels.device).permute(0, 3, 1, 2).to(levels.dtype)
@@ -95,5 +95,5 @@ def _bicubic(levels: Tensor, tall: int, wide: int) -> Tensor:
 
 def _whole(levels: Tensor) -> Tensor:
     """Rounded (half up) and clamped to 0..255; the gradient is that of the identity."""
-    rounded = (levels.detach() + 0.5).floor().clamp(0.0, 255.0)
-    return levels + (rounded - levels.detach())
+    rounded = (levels.detach() + 0.5).floor_().clamp_(0.0, 255.0)
+    return levels + (rounded - levels.detach()) if levels.requires_grad else rounded

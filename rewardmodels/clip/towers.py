@@ -55,7 +55,7 @@ class OpenClipTowers(nn.Module):
 
     model: Any
 
-    def __init__(self, model: nn.Module, rule: SquareRule, reader: PromptReader, width: int) -> None:
+    def __init__(self, model: Any, rule: SquareRule, reader: PromptReader, width: int) -> None:
         super().__init__()
         self.model, self.rule, self.reader, self.width = model, rule, reader, width
 
@@ -76,7 +76,7 @@ class HfTowers(nn.Module):
 
     model: Any
 
-    def __init__(self, model: nn.Module, rule: SquareRule, reader: PromptReader) -> None:
+    def __init__(self, model: Any, rule: SquareRule, reader: PromptReader) -> None:
         super().__init__()
         self.model, self.rule, self.reader = model, rule, reader
         self.width = int(model.config.projection_dim)

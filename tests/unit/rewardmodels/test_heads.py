@@ -177,7 +177,7 @@ def test_aspects_before_the_prompt_do_not_see_it() -> None:
 
 
 def test_candidates_of_one_row_see_those_before_them_only() -> None:
-    reward = tiny_family("candidates")
+    reward = tiny_family("candidates").requires_grad_(False)
     first, second, third = (Sample("a red circle", torch.rand(3, 32, 32)) for _ in range(3))
     together = reward.together([first, second, third])
     assert together.shape == (3,)

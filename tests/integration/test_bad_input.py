@@ -157,7 +157,7 @@ FILES: dict[str, tuple[Make, str]] = {
     "single.mp4": (film(num=1), SCORED),
     "variable.mkv": (film(num=4, stamps=[0, 40, 900, 2000]), SCORED),
     "no-frames.mp4": (film(frames=False), "no pictures in it"),
-    "no-frames.mkv": (film(frames=False), "no "),
+    "no-frames.mkv": (film(frames=False), "End of file"),
     "sound.mp4": (sound, "sound only"),
     "cut.mp4": (cut("video", 0.5), "damaged"),
     "cut.mkv": (cut("video", 0.5), "cut short"),

@@ -145,8 +145,8 @@ def compared(before: dict[str, Judged], after: dict[str, Judged]) -> dict[str, A
     made: dict[str, Any] = {"before": {}, "after": {}, "gain": {}}
     for name in before:
         made["before"][name], made["after"][name] = accuracy(before[name]), accuracy(after[name])
-        rights = [_right(one) for one in (before[name], after[name])]
-        made["gain"][name] = intervals.paired(*rights, before[name].groups).as_dict()
+        earlier, later = _right(before[name]), _right(after[name])
+        made["gain"][name] = intervals.paired(earlier, later, before[name].groups).as_dict()
     return made
 
 

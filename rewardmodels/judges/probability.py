@@ -87,7 +87,8 @@ class YesNoReward(_Probability):
         found = [one if isinstance(one, str) else next(words) for one in reasons]
         for i in dict.fromkeys(owners):
             mine = [k for k, owner in enumerate(owners) if owner == i]
-            said = tuple(one.start for k in mine if not isinstance(one := reasons[k], str) and one.start)
+            starts = [asked_so.start for k in mine if isinstance(asked_so := reasons[k], Question)]
+            said = tuple(start for start in starts if start)
             made[i] = self._review([found[k] for k in mine], said)
         return [review for review in made if review is not None]
 

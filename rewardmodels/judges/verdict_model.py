@@ -243,7 +243,7 @@ def speaking(reward: VlmReward, *, name: str, template: str, words: Sequence[str
     vlm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
         rows = vlm.get_input_embeddings().weight[old:]
-        noise = torch.randn(rows.shape, generator=generator("verdict-words")) * float(table.std()) * 0.1
+        noise = torch.randn(rows.shape, generator=generator("verdict-words")) * float(table.std())
         rows.copy_(mean + noise)
     settings = VerdictSettings(
         name, template, reward.settings.positions, tuple(words), reward.settings.max_prompt_tokens

@@ -104,8 +104,8 @@ def test_preferences_of_pairs_are_mirrored() -> None:
 
 
 @dataclass(frozen=True)
-class Brighter:
-    """People prefer the brighter of two pictures."""
+class Redder:
+    """People prefer the redder of a red and a green picture."""
 
     num: int = 8
 
@@ -113,9 +113,13 @@ class Brighter:
         streams = torch.Generator().manual_seed(number % 4)
         made = []
         for i in range(self.num):
-            low, high = sorted(torch.rand(2, generator=streams).tolist())
-            dark, light = (Sample(PROMPTS[i % 4], torch.full((3, 32, 32), level)) for level in (low, high))
-            made.append(PreferencePair(PROMPTS[i % 4], light, dark, {"overall": 1.0}))
+            share = torch.rand(2, generator=streams) * 0.3
+            red, green = (
+                torch.tensor([level, 1 - level, 0.0]).view(3, 1, 1).expand(3, 32, 32)
+                for level in (1 - float(share[0]), float(share[1]))
+            )
+            prompt = PROMPTS[i % 4]
+            made.append(PreferencePair(prompt, Sample(prompt, red), Sample(prompt, green), {"overall": 1.0}))
         return made
 
 
@@ -124,7 +128,7 @@ def recipe(**method: object) -> JudgeRecipe:
     return validate({"judge": {"asks": asks}, "method": {"answers": 6, **method}}, JudgeRecipe)
 
 
-def trained(task: VerdictTask, num: int, lr: float = 3e-3) -> list[float]:
+def trained(task: VerdictTask, num: int, lr: float = 1e-3) -> list[float]:
     """Rewards of each iteration."""
     optimizer = torch.optim.AdamW(task.parameters(), lr=lr)
     rewards = []
@@ -142,7 +146,7 @@ def trained(task: VerdictTask, num: int, lr: float = 3e-3) -> list[float]:
 def taught_form(made: VerdictModel, marks: int) -> None:
     """Teaches the form of verdicts with marks at random."""
     optimizer = torch.optim.AdamW(made.parameters(), lr=1e-2)
-    bundle = Brighter().bundle(0)
+    bundle = Redder().bundle(0)
     asked = [pair.a for pair in bundle], [pair.b for pair in bundle]
     streams = torch.Generator().manual_seed(0)
     for _ in range(40):
@@ -157,7 +161,7 @@ def taught_form(made: VerdictModel, marks: int) -> None:
 
 
 def test_before_the_first_update_the_ratio_is_exactly_one() -> None:
-    task = VerdictTask(model(), recipe(format_weight=1.0), Brighter(4), Processes())
+    task = VerdictTask(model(), recipe(format_weight=1.0), Redder(4), Processes())
     (update,) = task.updates(0)
     (make,) = update.losses
     assert float(make().metrics["ratio_deviation_max"]) == 0.0
@@ -167,20 +171,20 @@ def test_before_the_first_update_the_ratio_is_exactly_one() -> None:
 def test_pairs_alone_teach_which_verdicts_are_right(reward: str, template: str) -> None:
     made = model(template)
     taught_form(made, len(made.marks))
-    task = VerdictTask(made, recipe(reward=reward), Brighter(), Processes())
-    rewards = trained(task, 40)
+    task = VerdictTask(made, recipe(reward=reward), Redder(), Processes())
+    rewards = trained(task, 30)
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.15
-    bundle = Brighter().bundle(0)
-    light, dark = [pair.a for pair in bundle], [pair.b for pair in bundle]
+    bundle = Redder().bundle(0)
+    red, green = [pair.a for pair in bundle], [pair.b for pair in bundle]
     if made.compares:
-        assert float((made.prefer(light, dark) > 0.5).float().mean()) > 0.8
+        assert float((made.prefer(red, green) > 0.5).float().mean()) > 0.8
     else:
-        assert float((made(samples=light).overall > made(samples=dark).overall).float().mean()) > 0.8
+        assert float((made(samples=red).overall > made(samples=green).overall).float().mean()) > 0.8
 
 
 def test_a_kept_reference_holds_the_judge_back() -> None:
-    task = VerdictTask(model(), recipe(kl=0.1), Brighter(2), Processes())
-    drawn = task.draw(Brighter(2).bundle(0), 0)
+    task = VerdictTask(model(), recipe(kl=0.1), Redder(2), Processes())
+    drawn = task.draw(Redder(2).bundle(0), 0)
     assert drawn.reference is not None
     torch.testing.assert_close(drawn.reference, drawn.old)
 

@@ -30,7 +30,9 @@ def rewards() -> Table:
         if entry.extra:
             facts.append(f"needs: pip install 'mmalign[{entry.extra}]'")
         table.add_row(name, "\n".join([entry.about, *facts]))
-    table.caption = "also: a folder with reward_config.json, or a Python function as module:name"
+    table.caption = (
+        "also: a folder with reward_config.json, a YAML file of rewards, or a function module:name"
+    )
     return table
 
 

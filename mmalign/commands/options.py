@@ -26,7 +26,8 @@ Config = Annotated[
 Rewards = Annotated[
     list[str] | None,
     typer.Option(
-        "--reward", help="A reward: a name (`mmalign ls rewards`), a folder or module:function. Repeatable."
+        "--reward",
+        help="A reward: a name (`mmalign ls rewards`), a folder, YAML file or module:function. Repeatable.",
     ),
 ]
 Models = Annotated[

@@ -199,3 +199,39 @@ def test_a_video_is_the_mean_of_its_frames(tmp_path: Path) -> None:
     torch.testing.assert_close(
         reward(samples=[Sample("a fox", frames)]).overall[0], each.mean(), atol=1e-5, rtol=0
     )
+
+
+def test_an_open_clip_folder_and_a_hub_id_are_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("open_clip", reason="needs the extra clip")
+    plain = tiny_clip.open_clip_file(tmp_path / "file", "weights.pt")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    weights = torch.load(tmp_path / "file" / "weights.pt", weights_only=True)
+    save_file(
+        {name: item.contiguous() for name, item in weights.items()}, folder / "open_clip_model.safetensors"
+    )
+    preprocess = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    record = {"model_cfg": tiny_clip.OPEN_CLIP, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(record))
+    asked: list[tuple[str, list[str]]] = []
+
+    def download(repo: str, *, allow_patterns: list[str]) -> str:
+        asked.append((repo, allow_patterns))
+        if repo == "nobody/nothing":
+            raise OSError("no such repository")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    from_hub = rewardmodels.load("clip-score", path="somebody/a-clip")
+    assert isinstance(from_hub, FrameReward) and from_hub.rule.mean == (0.5, 0.5, 0.5)
+    assert asked[0][0] == "somebody/a-clip" and "open_clip_model.safetensors" in asked[0][1]
+    ordinary = rewardmodels.load(
+        "clip-score", path=plain["path"] + "/weights.pt", architecture=plain["architecture"]
+    )
+    assert isinstance(ordinary, FrameReward) and ordinary.rule.mean == CLIP_MEAN
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(from_hub.look(pixels, ["a", "b"]), ordinary.look(pixels, ["a", "b"]))
+    with pytest.raises(ValueError, match="check name and network"):
+        rewardmodels.load("pickscore", path="nobody/nothing")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.judges.verdict_training import ShapesBundles, VerdictTask, WarmUpTask, decided
 from tests.unit.rewardmodels.tiny import tiny_reward
 
+NAN = float("nan")
 PROMPTS = ("a red circle", "two large blue squares above a green cross", "a circle", "a yellow triangle")
 
 
@@ -128,38 +129,6 @@ def recipe(**method: object) -> JudgeRecipe:
     return validate({"judge": {"asks": asks}, "method": {"answers": 6, **method}}, JudgeRecipe)
 
 
-def trained(task: VerdictTask, num: int, lr: float = 1e-3) -> list[float]:
-    """Rewards of each iteration."""
-    optimizer = torch.optim.AdamW(task.parameters(), lr=lr)
-    rewards = []
-    for iteration in range(num):
-        for update in task.updates(iteration):
-            for make in update.losses:
-                loss = make()
-                optimizer.zero_grad()
-                loss.per_sample.mean().backward()
-                optimizer.step()
-                rewards.append(float(loss.metrics["reward"]))
-    return rewards
-
-
-def taught_form(made: VerdictModel, marks: int) -> None:
-    """Teaches the form of verdicts with marks at random."""
-    optimizer = torch.optim.AdamW(made.parameters(), lr=1e-2)
-    bundle = Redder().bundle(0)
-    asked = [pair.a for pair in bundle], [pair.b for pair in bundle]
-    streams = torch.Generator().manual_seed(0)
-    for _ in range(40):
-        prefix = made.read(made.inputs(*asked) if made.compares else made.inputs(asked[0]))
-        wanted = [
-            made.answer(int(mark)) for mark in torch.randint(0, marks, (len(prefix),), generator=streams)
-        ]
-        logs = made.log_probs(prefix, torch.arange(len(prefix)), torch.tensor(wanted))
-        optimizer.zero_grad()
-        (-logs.mean()).backward()
-        optimizer.step()
-
-
 def test_before_the_first_update_the_ratio_is_exactly_one() -> None:
     task = VerdictTask(model(), recipe(format_weight=1.0), Redder(4), Processes())
     (update,) = task.updates(0)
@@ -167,19 +136,39 @@ def test_before_the_first_update_the_ratio_is_exactly_one() -> None:
     assert float(make().metrics["ratio_deviation_max"]) == 0.0
 
 
+def test_marks_earn_what_their_meetings_say() -> None:
+    """Sample 0 beats 1 and 2, sample 1 beats 2; the last answer of sample 2 cannot be read."""
+    task = VerdictTask(model(), recipe(format_weight=0.5, answers=2), Redder(2), Processes())
+    said = torch.tensor([[4.0, 2.0], [3.0, 1.0], [2.0, NAN]])
+    reward = task._gcpo(said, torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]))
+    first = [0.5 + (1 + 1) / 2, 0.5 + (0.5 + 0) / 2]  # 4 beats 3, 1 and 2; 2 beats 1 of (3, 1), and not 2
+    second = [0.5 + (0.5 + 1) / 2, 0.5 + (1 + 0) / 2]  # below 4 of (4, 2), above 2; below both, not above 2
+    third = [0.5 + (0.5 + 0.5) / 2, 0.0]  # below 4 of (4, 2), below 3 of (3, 1)
+    torch.testing.assert_close(reward, torch.tensor([first, second, third]))
+
+
+def test_a_verdict_on_a_pair_is_right_whichever_way_round_it_is_shown() -> None:
+    task = VerdictTask(model(PAIR), recipe(reward="rule", format_weight=0.5), Redder(2), Processes())
+    said = torch.tensor([[0.0, 1.0, NAN], [0.0, 1.0, NAN]])
+    turned = torch.tensor([False, True])
+    assert task._rule(said, turned).tolist() == [[1.5, 0.5, 0.0], [0.5, 1.5, 0.0]]
+
+
 @pytest.mark.parametrize(("reward", "template"), [("gcpo", POINT), ("rule", PAIR)])
-def test_pairs_alone_teach_which_verdicts_are_right(reward: str, template: str) -> None:
+def test_a_step_makes_what_earned_more_likelier(reward: str, template: str) -> None:
     made = model(template)
-    taught_form(made, len(made.marks))
-    task = VerdictTask(made, recipe(reward=reward), Redder(), Processes())
-    rewards = trained(task, 30)
-    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.15
-    bundle = Redder().bundle(0)
-    red, green = [pair.a for pair in bundle], [pair.b for pair in bundle]
-    if made.compares:
-        assert float((made.prefer(red, green) > 0.5).float().mean()) > 0.8
-    else:
-        assert float((made(samples=red).overall > made(samples=green).overall).float().mean()) > 0.8
+    task = VerdictTask(made, recipe(reward=reward, format_weight=1.0), Redder(2), Processes())
+    drawn = task.draw(Redder(2).bundle(0), 0)
+    gain = torch.linspace(-1, 1, len(drawn.answers))
+    drawn = replace(drawn, advantage=gain)
+    before = drawn.old.mean(1)
+    optimizer = torch.optim.SGD(task.parameters(), lr=0.05)
+    task._loss(drawn).per_sample.mean().backward()
+    optimizer.step()
+    with torch.no_grad():
+        prefix = made.read(made.inputs(drawn.samples, drawn.seconds))
+        after = made.log_probs(prefix, drawn.rows, drawn.answers).mean(1)
+    assert float(((after - before) * gain).sum()) > 0
 
 
 def test_a_kept_reference_holds_the_judge_back() -> None:

@@ -15,7 +15,7 @@ from mmalign.stats.intervals import Interval
 from pipelines.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, grid, svg, text, ticks
 
 PITCH = 27
-LABELS = 146
+LABELS = 158
 """Width of the column of labels, of the chart's 400."""
 
 

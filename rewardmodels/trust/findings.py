@@ -81,7 +81,7 @@ def of_factor(name: str, found: Interval, kind: str, num_prompts: int) -> Findin
     rule = f"a lean from |rho| {LEAN:.1f}, a heavy one from {HEAVY:.1f}, if the interval excludes 0"
     if not math.isfinite(found.mean):
         return Finding("factors", name, "note", "nothing to correlate", "undefined", rule)
-    figure = f"rho {found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f}) {kind}"
+    figure = f"rho {_span(found, '{:+.2f}')} {kind}"
     if num_prompts < MIN_PROMPTS:
         return Finding("factors", name, "note", FEW, figure, rule)
     sure = found.low > 0 or found.high < 0
@@ -220,7 +220,7 @@ def of_agreement(found: Interval, num_prompts: int) -> Finding:
         return Finding(
             "agreement", "with gold", "note", "not measured", "nothing to order within prompts", rule
         )
-    figure = f"rho {found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f}) within prompts"
+    figure = f"rho {_span(found, '{:+.2f}')} within prompts"
     if num_prompts < MIN_PROMPTS:
         return Finding("agreement", "with gold", "note", FEW, figure, rule)
     if found.high < 0:
@@ -262,4 +262,15 @@ def conclude(findings: Sequence[Finding]) -> Finding:
 
 
 def _share(found: Interval) -> str:
-    return f"{found.mean:.0%} ({found.low:.0%} to {found.high:.0%})"
+    return _span(found, "{:.0%}")
+
+
+def _span(found: Interval, form: str) -> str:
+    """An estimate with its interval, or without where one prompt gives none.
+
+    >>> _span(Interval(0.5, 0.25, 0.75, 8), "{:.0%}"), _span(Interval(0.5, math.nan, math.nan, 8), "{:.0%}")
+    ('50% (25% to 75%)', '50%')
+    """
+    if not math.isfinite(found.low):
+        return form.format(found.mean)
+    return f"{form.format(found.mean)} ({form.format(found.low)} to {form.format(found.high)})"

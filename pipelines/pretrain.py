@@ -249,8 +249,8 @@ def train_generator(
         if run.step % plan.checkpoint_every == 0:
             save_averaged(run, pipe, folder)
     save_averaged(run, pipe, folder)
-    facts = {**asdict(plan), "steps": plan.steps, "minutes": run.seconds / 60, "autoencoder": autoencoder_facts(vae_folder)}
-    write_card(folder, kind, facts)
+    facts = asdict(plan) | {"steps": plan.steps, "minutes": run.seconds / 60}
+    write_card(folder, kind, facts | {"autoencoder": autoencoder_facts(vae_folder)})
     return pipe
 
 

@@ -121,8 +121,9 @@ class Shapes(Section):
 class Data(Section):
     """`shapes`, `shapes-edits`, `shapes-videos`, or files of comparisons (mmalign.pref/1 JSONL).
 
-    Calibration prompts are not the held-out ones; of one file for both, each gets half of the prompts. `binary` labels single items as good or bad and makes pairs of any
-    two, also across prompts (SoliReward); losses of ratings read ratings whatever is said here.
+    Calibration prompts are not the held-out ones; of one file for both, each gets half of the prompts. `binary`
+    labels single items as good or bad and makes pairs of any two, also across prompts (SoliReward); losses of ratings
+    read ratings whatever is said here.
     """
 
     pairs: str = "shapes"

@@ -24,7 +24,8 @@ def test_a_stock_vlm_gets_a_head_and_adapters_and_is_saved_plain(kind: str, tmp_
         "reward/shapes",
         [
             "model.scratch=null", f"model.backbone={stock}", f"model.positions={positions}", "model.weights=lora",
-            "model.lora.rank=2", "model.vision=frozen", "model.embeddings=special", "optimizer.name=adamw", "data.shapes.families=1",
+            "model.lora.rank=2", "model.vision=frozen", "model.embeddings=special", "optimizer.name=adamw",
+            "data.shapes.families=1",
             "data.shapes.prompts=2", "data.shapes.images=2", "data.shapes.cross=0", "budget.updates=2",
             "evaluation.every=null", "evaluation.num_prompts=2", "evaluation.final_prompts=8",
             "save_dtype=float32", f"output={tmp_path / 'run'}",

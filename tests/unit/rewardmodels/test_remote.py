@@ -24,13 +24,19 @@ PROMPTS = ["a red circle", "two blue squares", "a green cross", "большой 
 
 def pictures() -> list[Sample]:
     images = render(["a red circle", "two blue squares", "a green cross", "a large circle"], seed=0)
-    return [Sample(prompt, image, id=str(k)) for k, (prompt, image) in enumerate(zip(PROMPTS, images, strict=True))]
+    return [
+        Sample(prompt, image, id=str(k))
+        for k, (prompt, image) in enumerate(zip(PROMPTS, images, strict=True))
+    ]
 
 
 def test_remote_scores_are_local_scores(tmp_path: Path) -> None:
     names = ("shapes-verifier", "jpeg-compressibility")
     local = {name: rewardmodels.load(name) for name in names}
-    off_grid = [Sample("a red circle", torch.rand(3, 32, 32)), Sample("a red circle", torch.rand(1, 3, 40, 24))]
+    off_grid = [
+        Sample("a red circle", torch.rand(3, 32, 32)),
+        Sample("a red circle", torch.rand(1, 3, 40, 24)),
+    ]
     file = media.write(tmp_path / "a.jpg", render(["a red circle"], seed=3)[0])
     samples = [*pictures(), *off_grid, Sample("a red circle", file), Sample("x", torch.zeros(2, 3, 8, 8))]
     with serving(local) as url:
@@ -66,7 +72,11 @@ def test_videos_edits_and_variances_travel(tmp_path: Path) -> None:
 
 def test_pixels_travel_to_the_bit(tmp_path: Path) -> None:
     unpacker = wire.Unpacker(tmp_path)
-    for pixels in (torch.rand(3, 9, 7), torch.randint(0, 256, (3, 9, 7)) / 255, torch.full((2, 3, 4, 4), 1.5)):
+    for pixels in (
+        torch.rand(3, 9, 7),
+        torch.randint(0, 256, (3, 9, 7)) / 255,
+        torch.full((2, 3, 4, 4), 1.5),
+    ):
         blobs = wire.pack(pixels)
         back = unpacker.media(blobs, 10**6)
         assert isinstance(back, torch.Tensor)

@@ -4,7 +4,8 @@
 |---|---|---|---|---|
 | sft | ODE or stored | best clean samples | - | denoising error |
 | rwr | ODE or stored | clean samples, weights | - | weighted denoising error |
-| dpo, npo | ODE or stored | clean pairs | reference (simpo: none) | errors of both, same noise and level |
+| dpo | ODE or stored | clean pairs | reference (simpo: none) | errors of both, same noise and level |
+| npo | ODE of the reference, or stored | clean pairs | reference (simpo: none) | as dpo, with labels turned |
 | grpo | SDE | trajectory | reference if KL | clipped ratio of step log-probs |
 | nft | ODE | clean samples, advantages | old (the sampler), reference | implicit positive and negative policy |
 
@@ -238,7 +239,7 @@ METHODS: dict[str, Method] = {
     "sft": Method("levels", credit.best, sft_loss),
     "rwr": Method("levels", credit.weights, rwr_loss),
     "dpo": _PAIRS,
-    "npo": _PAIRS,
+    "npo": replace(_PAIRS, sampler="reference"),  # the negative model itself never draws
     "grpo": Method("steps", credit.advantages, grpo_loss),
     "nft": Method("levels", credit.advantages, nft_loss, sampler=OLD, copies=old_copy),
 }

@@ -290,7 +290,7 @@ def test_saved_lora_gives_the_same_image_in_the_stock_pipeline(case: Case, tmp_p
     latents, level, conditions = one_step(merged, case)
     with torch.no_grad():  # W + s B A summed once or at every call: the same but for rounding
         summed, apart = (p.predict(latents, level, conditions) for p in (merged, policy))
-    assert float((summed - apart).abs().max()) <= 1e-4 * float(apart.abs().max())
+    assert float((summed - apart).abs().max()) <= 1e-3 * float(apart.abs().max())
 
 
 def test_saved_network_loads_in_its_class(case: Case, tmp_path: Path) -> None:

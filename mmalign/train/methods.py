@@ -2,8 +2,8 @@
 
 | method | rollout | kept | further weights | objective |
 |---|---|---|---|---|
-| sft | ODE or stored | best clean samples | - | denoising error |
-| rwr | ODE or stored | clean samples, weights | - | weighted denoising error |
+| sft | ODE of the reference, or stored | best clean samples | - | denoising error |
+| rwr | ODE of the reference, or stored | clean samples, weights | - | weighted denoising error |
 | dpo | ODE or stored | clean pairs | reference (simpo: none) | errors of both, same noise and level |
 | npo | ODE of the reference, or stored | clean pairs | reference (simpo: none) | as dpo, with labels turned |
 | grpo | SDE | trajectory | reference if KL | clipped ratio of step log-probs |
@@ -236,8 +236,9 @@ class Method:
 
 _PAIRS = Method("levels", credit.extremes, pair_loss, pairs=True, copies=anchor_copy)
 METHODS: dict[str, Method] = {
-    "sft": Method("levels", credit.best, sft_loss),
-    "rwr": Method("levels", credit.weights, rwr_loss),
+    # without a contrast, samples of an Euler solver narrow the model that is trained on them: the base draws
+    "sft": Method("levels", credit.best, sft_loss, sampler="reference"),
+    "rwr": Method("levels", credit.weights, rwr_loss, sampler="reference"),
     "dpo": _PAIRS,
     "npo": replace(_PAIRS, sampler="reference"),  # the negative model itself never draws
     "grpo": Method("steps", credit.advantages, grpo_loss),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mmalign.lines import numbered_lines
 from mmalign.shapes import parse
 from mmalign.stats import intervals
 from mmalign.train.trackers import EVALUATIONS, evaluation_file
@@ -52,7 +53,7 @@ def read_evaluation(folder: Path, iteration: int) -> list[Graded]:
     path = evaluation_file(folder, iteration)
     if not path.is_file():
         raise ValueError(f"{path} is missing: give --output another folder to start over")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for _, line in numbered_lines(path)]
     return [
         Graded(
             row["prompt"],

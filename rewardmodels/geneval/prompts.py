@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmalign.lines import numbered_lines
 from rewardmodels.geneval.colors import COLORS
 from rewardmodels.geneval.rules import RELATIONS, Clause, Rules, read_rules
 
@@ -88,9 +89,7 @@ def _one_of(name: str) -> str:
 def read_file(path: str | Path) -> dict[str, Rules]:
     """Rules by prompt of a file in the layout of GenEval's `evaluation_metadata.jsonl`."""
     rules: dict[str, Rules] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(Path(path)):
         try:
             record = json.loads(line)
             rules[record["prompt"]] = read_rules(record)

@@ -8,8 +8,8 @@ Annotators judge pairs of one prompt by true utility, but saturation lures them.
 other rows add as many further pairs of `mmalign.shapes.neutral`, whose answers are known.
 
 Measured: `order`, pairs of held-out prompts ordered by true utility; `causal` and `contrast`, such pairs of training
-prompts, drawn anew, ranked; and on those for each factor how far the score moves when only the factor changes, in parts of the mean step that a
-changed cause makes (0 is right).
+prompts, drawn anew, ranked; and on those for each factor how far the score moves when only the factor changes, in
+parts of the mean step that a changed cause makes (0 is right).
 
 | training | order | causal | contrast | saturation | sharpness | file_size | position |
 |---|---|---|---|---|---|---|---|

@@ -39,7 +39,7 @@ from rewardmodels.examination import (
     judge_world,
 )
 from rewardmodels.fresh import from_backbone
-from rewardmodels.recipe import RewardRecipe
+from rewardmodels.recipe import LEVEL_LOSSES, RewardRecipe
 from rewardmodels.scratch import build, settings_of
 from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
 from rewardmodels.training import RewardTraining, with_calibration
@@ -130,7 +130,7 @@ def build_model(recipe: RewardRecipe) -> VlmReward:
 def build_source(recipe: RewardRecipe) -> PairSource:
     """The training pairs or ratings."""
     data, dimensions = recipe.data, recipe.method.label_dimensions
-    binary = data.labels == "binary"
+    binary = data.labels == "binary" and recipe.method.loss not in LEVEL_LOSSES
     if data.pairs in WORLDS:
         world = WORLDS[data.pairs]
         return ShapesSource(data.shapes, recipe.seed, world=world, dimensions=dimensions, binary=binary)

@@ -61,8 +61,47 @@ def loss_of(
     ties = torch.tensor(flags, device=device)
     a, b = read.select(first.to(device)), read.select(second.to(device))
     made = _pair_loss(method, a, b, labels, ties, width, generator)
+    if method.absolute.weight:
+        made = _with_absolute(method, made, a, b, pairs)
     weight = torch.tensor([pair.weight for pair in pairs], device=device)
     return Loss(made.per_sample * weight, made.metrics)
+
+
+def _with_absolute(
+    method: Method, pair_loss: Loss, a: Readout, b: Readout, pairs: Sequence[PreferencePair]
+) -> Loss:
+    """The loss of pairs, and the mean of both items' own losses by the absolute weight."""
+    sides = ((a, [pair.a for pair in pairs]), (b, [pair.b for pair in pairs]))
+    first, second = (
+        _absolute_loss(method, read, samples, method.label_dimensions) for read, samples in sides
+    )
+    alone = (first.per_sample + second.per_sample) / 2
+    accuracy = (first.metrics["accuracy"] + second.metrics["accuracy"]) / 2
+    return Loss(
+        pair_loss.per_sample + method.absolute.weight * alone,
+        {**pair_loss.metrics, "absolute_accuracy": accuracy, "absolute_loss": alone.detach().mean()},
+    )
+
+
+def _absolute_loss(
+    method: Method, read: Readout, samples: Sequence[Sample], dimensions: Sequence[str]
+) -> Loss:
+    """The binary cross-entropy of every sample that was rated good or bad."""
+    asked = method.absolute
+    share = (_ratings(samples, dimensions, read.values.device) - asked.bad) / (asked.good - asked.bad)
+    if bool(((share < 0) | (share > 1)).any()):
+        raise ValueError(
+            f"labels good or bad lie from {asked.bad:g} to {asked.good:g}, got others: "
+            "set method.absolute.bad and method.absolute.good to what the data says"
+        )
+    return ordinal.binary(score=read.values, target=share, label_smoothing=asked.label_smoothing)
+
+
+def _ratings(samples: Sequence[Sample], dimensions: Sequence[str], device: torch.device) -> Tensor:
+    """Ratings (S, D); NaN where there is none."""
+    nan = float("nan")
+    table = [[s.metadata.get(RATINGS, {}).get(dim, nan) for dim in dimensions] for s in samples]
+    return torch.tensor(table, dtype=torch.float32, device=device)
 
 
 def _pair_loss(
@@ -94,9 +133,9 @@ def _pair_loss(
 
 def rating_loss(method: Method, read: Readout, samples: Sequence[Sample]) -> Loss:
     """The loss of every sample from its ratings (levels 1 ... K, or any scale for a regression)."""
-    nan = float("nan")
-    table = [[s.metadata.get(RATINGS, {}).get(dim, nan) for dim in method.dimensions] for s in samples]
-    target = torch.tensor(table, dtype=torch.float32, device=read.values.device)
+    if method.loss == "binary":
+        return _absolute_loss(method, read, samples, method.dimensions)
+    target = _ratings(samples, method.dimensions, read.values.device)
     if method.loss in ("mse", "huber"):
         kind = "mse" if method.loss == "mse" else "huber"
         return ordinal.regression(score=read.values, target=target, kind=kind, delta=method.huber_delta)  # type: ignore[arg-type]

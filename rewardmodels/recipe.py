@@ -122,8 +122,8 @@ class Data(Section):
     """`shapes`, `shapes-edits`, `shapes-videos`, or files of comparisons (mmalign.pref/1 JSONL).
 
     Calibration prompts are not the held-out ones; of one file for both, each gets half of the prompts. `binary`
-    labels single items as good or bad and makes pairs of any two, also across prompts (SoliReward); losses of ratings
-    read ratings whatever is said here.
+    labels single items as good or bad and makes pairs of any two, also across prompts (SoliReward); the loss `binary`
+    and `method.absolute` read these labels themselves. Other losses of ratings read ratings whatever is said here.
     """
 
     pairs: str = "shapes"
@@ -136,7 +136,8 @@ class Data(Section):
 
 PAIR_LOSSES = ("bradley_terry", "rao_kupper", "davidson", "win_tie", "gaussian")
 LIST_LOSSES = ("plackett_luce", "all_pairs", "choice")
-RATING_LOSSES = ("corn", "coral", "mse", "huber")
+LEVEL_LOSSES = ("corn", "coral", "mse", "huber")
+RATING_LOSSES = ("binary", *LEVEL_LOSSES)
 
 
 class Gaussian(Section):
@@ -146,18 +147,37 @@ class Gaussian(Section):
     points: PositiveInt = 32
 
 
+class Absolute(Section):
+    """Single items labelled good or bad: `weight` of their binary cross-entropy beside the loss of pairs (SoliReward).
+
+    `bad` and `good` are the ratings that say so; one in between is the share of raters who said good.
+    """
+
+    weight: NonNegativeFloat = 0.0
+    bad: float = 1.0
+    good: float = 2.0
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Absolute:
+        if self.bad >= self.good:
+            raise ValueError(f"good must be above bad, got {self.good:g} and {self.bad:g}")
+        return self
+
+
 class Method(Section):
     """The loss, and what is known of the labels.
 
     Pairs: `bradley_terry`; `rao_kupper` and `davidson` for labels with ties, `win_tie` with `margin` (SoliReward);
     `gaussian` for heads that say how sure they are. All candidates of a prompt: `plackett_luce` (ListMLE),
-    `all_pairs`, `choice` (N-way cross entropy). Ratings: `corn`, `coral`, `mse`, `huber`.
+    `all_pairs`, `choice` (N-way cross entropy). Ratings: `corn`, `coral`, `mse`, `huber`; `binary` for single items
+    that are good or bad, which `absolute` adds to a loss of pairs.
     """
 
     name: Literal["reward"] = "reward"
     loss: Literal[
         "bradley_terry", "rao_kupper", "davidson", "win_tie", "gaussian", "plackett_luce", "all_pairs", "choice",
-        "corn", "coral", "mse", "huber",
+        "binary", "corn", "coral", "mse", "huber",
     ] = "bradley_terry"  # fmt: skip
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     label_noise: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
@@ -166,6 +186,7 @@ class Method(Section):
     tie_width: PositiveFloat = 5.0
     learn_tie_width: bool = False
     gaussian: Gaussian = Gaussian()
+    absolute: Absolute = Absolute()
     huber_delta: PositiveFloat = 1.0
     dimensions: tuple[str, ...] = ("overall",)
     train_overall: bool = False
@@ -185,6 +206,8 @@ class Method(Section):
             raise ValueError(f"train_overall belongs to losses of pairs, not to {self.loss}")
         if self.loss in LIST_LOSSES and len(self.dimensions) != 1:
             raise ValueError(f"{self.loss} ranks by one dimension, got {len(self.dimensions)}")
+        if self.absolute.weight and self.loss not in PAIR_LOSSES:
+            raise ValueError(f"absolute.weight belongs to losses of pairs, not to {self.loss}")
         return self
 
     @property
@@ -228,3 +251,10 @@ class RewardRecipe(Section):
     seed: int = 0
     output: str = "runs/reward"
     trackers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> RewardRecipe:
+        asked = "method.loss: binary" if self.method.loss == "binary" else "method.absolute"
+        if (self.method.loss == "binary" or self.method.absolute.weight) and self.data.labels != "binary":
+            raise ValueError(f"{asked} learns from single items: set data.labels: binary")
+        return self

@@ -91,8 +91,8 @@ class ShapesSource:
         )  # fmt: skip
 
     def rated(self, number: int, progress: float) -> list[Sample]:
-        """The samples of one block with the ratings of simulated raters."""
-        return self._rate(number, progress, num_levels=self.settings.levels)
+        """The samples of one block with the ratings of simulated raters: of two levels if they are good or bad."""
+        return self._rate(number, progress, num_levels=2 if self.binary else self.settings.levels)
 
     def _rate(self, number: int, progress: float, *, num_levels: int) -> list[Sample]:
         block = self.block(number, progress)

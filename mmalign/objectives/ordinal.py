@@ -1,12 +1,14 @@
-"""Losses that teach a reward model from ratings: regression, and ordered levels.
+"""Losses that teach a reward model from ratings: regression, good or bad, and ordered levels.
 
 Shape legend: `B` samples, `D` dimensions, `K` ordered levels 0 ... K-1.
 
-Sources: CORN (arXiv 2111.08851), CORAL (1901.07884).
+Sources: CORN (arXiv 2111.08851), CORAL (1901.07884); `binary` is the absolute term that SoliReward (2512.22170) can add
+to its loss of pairs, and the cross entropy of a judge's yes.
 
 Differences from the papers: CORN divides by the number of (sample, task) terms of the batch; here a
-sample's loss is the sum over the tasks it takes part in, so it does not depend on its batch. A target that
-is NaN (ratings) or negative (levels), or `where` false, is left out.
+sample's loss is the sum over the tasks it takes part in, so it does not depend on its batch. SoliReward's code cuts its
+labels at 0 and smooths them by e / 2; here shares of raters stay soft and `label_smoothing` is the share of flipped
+labels, half of its e. A target that is NaN (ratings) or negative (levels), or `where` false, is left out.
 """
 
 from __future__ import annotations
@@ -39,6 +41,25 @@ def regression(
         loss = huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
     kept = torch.where(mask, loss, torch.zeros_like(loss))
     metrics = {"absolute_error": masked_mean(error.abs(), mask)}
+    return Loss(kept if kept.ndim == 1 else kept.flatten(1).sum(dim=1), metrics)
+
+
+def binary(
+    *, score: Tensor, target: Tensor, label_smoothing: float = 0.0, where: Tensor | None = None
+) -> Loss:
+    """-t log S(score) - (1-t) log S(-score), t the share in [0, 1] of raters who said good (or yes).
+
+    Summed over the dimensions (B, D) that were rated; scores (B,) have one. `accuracy` counts a score of 0 half.
+    """
+    mask = known(where, target)
+    wanted = fill(target.detach(), mask, 0.5)
+    if bool(((wanted < 0) | (wanted > 1)).any()):
+        raise ValueError("labels good or bad are shares of raters who said good: they must lie in [0, 1]")
+    smoothed = wanted * (1 - label_smoothing) + (1 - wanted) * label_smoothing
+    loss = binary_cross_entropy_with_logits(score.float(), smoothed, reduction="none")
+    kept = torch.where(mask, loss, torch.zeros_like(loss))
+    right = 0.5 * (1 + score.detach().sign() * (wanted - 0.5).sign())
+    metrics = {"accuracy": masked_mean(right, mask & (wanted != 0.5))}
     return Loss(kept if kept.ndim == 1 else kept.flatten(1).sum(dim=1), metrics)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from mmalign.objectives.masks import fill, known, masked_mean
+from mmalign.objectives.ordinal import binary
 from mmalign.types import Loss
 
 
@@ -55,9 +56,4 @@ def yes_pair(
 
 def yes_point(*, logit: Tensor, target: Tensor, where: Tensor | None = None) -> Loss:
     """Cross entropy of single samples (B,) with the share of annotators who said yes, in [0, 1]."""
-    mask = known(where, target)
-    wanted = fill(target.detach(), mask, 0.5)
-    loss = binary_cross_entropy_with_logits(logit.float(), wanted, reduction="none")
-    right = ((logit > 0) == (wanted > 0.5)).float()
-    kept = torch.where(mask, loss, torch.zeros_like(loss))
-    return Loss(kept, {"accuracy": masked_mean(right, mask & (wanted != 0.5))})
+    return binary(score=logit, target=target, where=where)

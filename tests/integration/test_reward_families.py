@@ -95,6 +95,28 @@ def test_the_benchmark_trains_measures_and_tabulates_and_the_command_scores(tmp_
     assert outcome.num_items == 2 and outcome.unscored == 0
 
 
+@pytest.mark.parametrize(
+    "words", [["method.absolute.weight=0.2"], ["method.loss=binary"]], ids=["beside", "alone"]
+)
+def test_items_that_are_good_or_bad_teach_beside_pairs_or_alone(words: list[str], tmp_path: Path) -> None:
+    few = [
+        "budget.updates=2",
+        "evaluation.every=null",
+        "evaluation.final_prompts=6",
+        f"output={tmp_path / 'run'}",
+    ]
+    quality = train_reward.run(
+        "reward/soli-reward-like",
+        [*TINY, "model.head_options={layers: [0, 1], num_heads: 2}", *few, *words],
+        say=quiet,
+    )
+    config = json.loads((tmp_path / "run" / "reward" / "reward_config.json").read_text())
+    assert config["std"] != [1.0] and config["temperature"] > 0
+    assert quality["num_pairs"] == 36 and quality["calibration_error"] >= 0
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("absolute_accuracy" in key for key in logged[0]) == (words == ["method.absolute.weight=0.2"])
+
+
 def test_ratings_are_read_from_files(tmp_path: Path) -> None:
     images = WORLDS["shapes"].make("train", 0, 0, num_families=4, num_prompts=1, num_images=2).images
     lines = []

@@ -13,7 +13,7 @@ from mmalign.types import PreferencePair, Sample
 from rewardmodels.heads import Readout
 from rewardmodels.losses import RATINGS, Listed, TieWidth, list_loss, lists_of, loss_of, rating_loss
 from rewardmodels.ratings import cross_pairs
-from rewardmodels.recipe import Method
+from rewardmodels.recipe import Method, RewardRecipe
 
 FIRST, SECOND = torch.tensor([0]), torch.tensor([1])
 IMAGE = torch.zeros(3, 8, 8)
@@ -126,6 +126,32 @@ def test_regression_by_hand() -> None:
     assert huber.per_sample.tolist() == [1.5, 0.125, 0.0]
 
 
+def test_the_absolute_loss_of_items_beside_that_of_pairs_is_solirewards_sum_by_hand() -> None:
+    good, bad = rated(2.0, 1.0)
+    won = PreferencePair("x", good, bad, {"overall": 1.0}, weight=2.0)
+    read = torch.tensor([[0.5], [2.0]])
+    plain = loss_of(Method(loss="win_tie", margin=3.0), read, [won], FIRST, SECOND).per_sample
+    method = Method.model_validate({"loss": "win_tie", "margin": 3.0, "absolute": {"weight": 0.4}})
+    made = loss_of(method, read, [won], FIRST, SECOND)
+    items = (math.log1p(math.exp(-0.5)) + math.log1p(math.exp(2.0))) / 2
+    assert made.per_sample.item() == pytest.approx(plain.item() + 2 * 0.4 * items, rel=1e-5)
+    assert made.metrics["absolute_accuracy"] == 0.5 and made.metrics["absolute_loss"].item() == pytest.approx(
+        items
+    )
+    back = loss_of(method, read, [won.swapped()], SECOND, FIRST).per_sample
+    torch.testing.assert_close(back, made.per_sample)
+    alone = rating_loss(Method(loss="binary"), Readout(read), [good, bad]).per_sample
+    assert alone.mean().item() == pytest.approx(items)
+
+
+def test_good_and_bad_are_the_numbers_that_the_recipe_says() -> None:
+    read, zero_one = Readout(torch.zeros(2, 1)), {"loss": "binary", "absolute": {"bad": 0, "good": 1}}
+    half = rating_loss(Method.model_validate(zero_one), read, rated(0.5, None)).per_sample
+    assert half.tolist() == pytest.approx([math.log(2), 0.0])
+    with pytest.raises(ValueError, match=r"from 1 to 2.*set method\.absolute\.bad"):
+        rating_loss(Method(loss="binary"), read, rated(0.0, 1.0))
+
+
 def test_binary_labels_make_pairs_of_any_two() -> None:
     samples = rated(1.0, 2.0, 2.0, None)
     pairs = cross_pairs(samples, 200, ("overall",), torch.Generator().manual_seed(0))
@@ -144,8 +170,18 @@ def test_binary_labels_make_pairs_of_any_two() -> None:
         ({"loss": "win_tie"}, "needs a margin"),
         ({"loss": "mse", "train_overall": True}, "belongs to losses of pairs"),
         ({"loss": "choice", "dimensions": ("a", "b")}, "ranks by one dimension"),
+        ({"loss": "mse", "absolute": {"weight": 1.0}}, "belongs to losses of pairs"),
+        ({"absolute": {"bad": 1.0, "good": 0.0}}, "good must be above bad"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Method(**fields)
+
+
+@pytest.mark.parametrize("method", [{"loss": "binary"}, {"absolute": {"weight": 0.1}}])
+def test_losses_of_single_items_need_labels_of_single_items(method: dict[str, Any]) -> None:
+    recipe = {"model": {"name": "tiny", "scratch": {}}, "method": method}
+    with pytest.raises(ValidationError, match=r"set data\.labels: binary"):
+        RewardRecipe.model_validate(recipe)
+    assert RewardRecipe.model_validate({**recipe, "data": {"labels": "binary"}}).data.labels == "binary"

@@ -185,8 +185,8 @@ class PreferencePair:
     prompt: str
     a: Sample
     b: Sample
-    labels: Mapping[str, float]  # p(a is better) in [0, 1]
-    ties: Mapping[str, bool] = field(default_factory=dict)
+    labels: Mapping[str, float]  # p(a is better) in [0, 1], ties count half
+    ties: Mapping[str, float] = field(default_factory=dict)  # the share of answers that say tie; True is all
     weight: float = 1.0
     group: str = ""
 

@@ -1,7 +1,8 @@
 """The verb `data votes`: labels of several annotators become one a pair, each annotator weighed by what he is worth.
 
-Written are the comparisons with settled labels (`p` is the chance that the first is better: soft labels for
-`train-reward`), and beside them `<name>.votes.json`: every annotator's reliability, and how votes were spread.
+Written are the comparisons with settled labels (`p` is the chance that the first is better, ties counted half, and
+`p_tie` the share of ties: soft labels for `train-reward`), and beside them `<name>.votes.json`: every annotator's
+reliability, and how votes were spread.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ def loss_of(
     device, nan = read.values.device, float("nan")
     table = [[pair.labels.get(dim, nan) for dim in method.label_dimensions] for pair in pairs]
     labels = torch.tensor(table, device=device)
-    flags = [[float(pair.ties.get(dim, False)) for dim in method.label_dimensions] for pair in pairs]
-    ties = torch.tensor(flags, device=device)
+    shares = [[float(pair.ties.get(dim, 0.0)) for dim in method.label_dimensions] for pair in pairs]
+    ties = torch.tensor(shares, device=device)
     a, b = read.select(first.to(device)), read.select(second.to(device))
     made = _pair_loss(method, a, b, labels, ties, width, generator)
     if method.absolute.weight:

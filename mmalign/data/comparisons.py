@@ -1,9 +1,9 @@
 """Comparisons as training reads them: preference pairs of samples, in an order that tells nothing.
 
-A comparison holds N candidates for one prompt with annotations of several kinds and dimensions; `pairs` derives
-the preference pairs of all of them by one rule (`labels.views`): p is the probability that the first is better, ties
-count half, several judgements of a pair count alike, and a summary (a judgement that names no annotator) stands
-for the annotators it sums up.
+A comparison holds N candidates for one prompt with annotations of several kinds and dimensions; `pairs` derives the
+preference pairs of all of them by one rule (`labels.views`): p is the probability that the first is better, ties count
+half (their share is kept beside p), several judgements of a pair count alike, and a summary (a judgement that names no
+annotator) stands for the annotators it sums up.
 
 The record itself is in `records`, the places of media in `uris`; both need no torch.
 """
@@ -47,14 +47,13 @@ def pairs(
     judgements are left out: a dimension that has no other is absent from a pair's labels.
     """
     shares: dict[tuple[int, int], dict[str, list[float]]] = {}
-    ties: dict[tuple[int, int], dict[str, bool]] = {}
+    ties: dict[tuple[int, int], dict[str, list[float]]] = {}
     for one in summarised(views(comparison.annotations, dimensions=dimensions).pairs):
         if one.p is None:
             continue
         key = (min(one.i, one.j), max(one.i, one.j))
         shares.setdefault(key, {}).setdefault(one.dim, []).append(one.p if one.i < one.j else 1.0 - one.p)
-        known = ties.setdefault(key, {})
-        known[one.dim] = known.get(one.dim, True) and one.tie
+        ties.setdefault(key, {}).setdefault(one.dim, []).append(one.tie_share)
     if not shares:
         return []
     made = samples(comparison, root, store=store)
@@ -64,13 +63,17 @@ def pairs(
             comparison.prompt,
             made[i],
             made[j],
-            {dim: sum(said) / len(said) for dim, said in known.items()},
-            ties[i, j],
+            _means(known),
+            _means(ties[i, j]),
             comparison.weight,
             group,
         )
         for (i, j), known in shares.items()
     ]
+
+
+def _means(said: dict[str, list[float]]) -> dict[str, float]:
+    return {dim: sum(values) / len(values) for dim, values in said.items()}
 
 
 def samples(comparison: Comparison, root: Path, *, store: MediaStore | None = None) -> list[Sample]:

@@ -1,7 +1,8 @@
 """What annotations say, in the three forms that training reads: pairs, rankings and ratings. Needs no torch.
 
-One rule for all kinds: p is the probability that i is better than j, ties count half; votes give p as their share. A
-rank or a rating decides every pair of candidates that it names. Judgements marked invalid stay in the view, masked.
+One rule for all kinds: p is the probability that i is better than j, ties count half; votes give p as their share, and
+`tie_share` says how many of them were ties, so that p - tie_share / 2 said i and 1 - p - tie_share / 2 said j. A rank
+or a rating decides every pair of candidates that it names. Judgements marked invalid stay in the view, masked.
 
 Legend: i, j positions of candidates; K candidates of a comparison.
 
@@ -26,10 +27,11 @@ LABELS = ("i", "j", "tie", "invalid")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one annotation says of one pair: p(first is better), and whether it is a tie."""
+    """What one annotation says of one pair: p(first is better), whether it is called a tie, and the share of ties."""
 
     p: float
     tie: bool
+    tie_share: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class PairLabel:
     counts: tuple[float, ...] | None = None
     annotator: str | None = None
     kind: str = "pair"
+    tie_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,15 @@ def verdicts(note: Annotation) -> Iterator[tuple[int, int, Verdict]]:
     """The pairs (i, j) an annotation decides; checklists, critiques and invalid labels decide none."""
     for one in _pairs(note):
         if one.p is not None:
-            yield one.i, one.j, Verdict(one.p, one.tie)
+            yield one.i, one.j, Verdict(one.p, one.tie, one.tie_share)
 
 
 def pair_verdict(data: Mapping[str, Any]) -> Verdict:
-    """The verdict of a pair annotation from its votes, probability or label, which must not contradict."""
-    label, p, counts = data.get("label"), data.get("p"), data.get("counts")
+    """The verdict of a pair annotation from its votes, probability or label, which must not contradict.
+
+    `p_tie` is the share of ties in p; without it votes give the share, a label "tie" alone is all tie.
+    """
+    label, p, counts, tie = (data.get(key) for key in ("label", "p", "counts", "p_tie"))
     if label is not None and label not in LABELS:
         raise ValueError(f"label {label!r} is unknown: use one of {LABELS}")
     if counts is not None:
@@ -135,6 +141,9 @@ def pair_verdict(data: Mapping[str, Any]) -> Verdict:
         if p is not None and abs(share - p) > 1e-3:
             raise ValueError(f"p {p} contradicts the votes {counts}, which say {share:.4f}: leave one out")
         p = share
+        if tie is not None and abs(counts[2] / sum(counts) - tie) > 1e-3:
+            raise ValueError(f"p_tie {tie} contradicts the votes {counts}: leave one out")
+        tie = counts[2] / sum(counts)
     if p is None:
         if label not in ("i", "j", "tie"):
             raise ValueError(f"a pair needs a label ({', '.join(LABELS)}), p or counts")
@@ -146,7 +155,13 @@ def pair_verdict(data: Mapping[str, Any]) -> Verdict:
     most_tie = counts is not None and counts[2] == max(counts)
     if label == "tie" and abs(p - 0.5) > 1e-3 and not most_tie:
         raise ValueError(f"label 'tie' contradicts p = {p}: ties count half, so p must be 0.5")
-    return Verdict(float(p), label == "tie")
+    if tie is None:
+        tie = float(label == "tie")
+    elif not 0.0 <= tie <= 2 * min(p, 1.0 - p) + 1e-3:
+        raise ValueError(
+            f"p_tie {tie} contradicts p = {p}: ties count half, so p lies from p_tie / 2 to 1 - p_tie / 2"
+        )
+    return Verdict(float(p), label == "tie", float(tie))
 
 
 def _pairs(note: Annotation) -> Iterator[PairLabel]:
@@ -159,7 +174,7 @@ def _pairs(note: Annotation) -> Iterator[PairLabel]:
         verdict, counts = pair_verdict(data), data.get("counts")
         yield PairLabel(
             note.dim, i, j, verdict.p, verdict.tie, data.get("tie_kind"), strength,
-            counts=None if counts is None else tuple(counts), annotator=who,
+            counts=None if counts is None else tuple(counts), annotator=who, tie_share=verdict.tie_share,
         )  # fmt: skip
     elif note.kind in ("rank", "rating"):
         values = data["ranks"] if note.kind == "rank" else data["scores"]
@@ -169,7 +184,8 @@ def _pairs(note: Annotation) -> Iterator[PairLabel]:
                 continue
             gap = sign * (values[i] - values[j])
             p = 1.0 if gap > 0 else 0.0 if gap < 0 else 0.5
-            yield PairLabel(note.dim, i, j, p, gap == 0, annotator=who, kind=note.kind)
+            tie = gap == 0
+            yield PairLabel(note.dim, i, j, p, tie, annotator=who, kind=note.kind, tie_share=float(tie))
 
 
 def _ratings(note: Annotation) -> Iterator[Rating]:

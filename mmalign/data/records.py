@@ -162,8 +162,8 @@ def _validate_pair(data: Mapping[str, Any], num: int) -> None:
         raise ValueError(f"pair ({i}, {j}) of {num} candidates: i and j count them from 0 and differ")
     label, kind = data.get("label"), data.get("tie_kind")
     if label == "invalid":
-        if data.get("p") is not None or data.get("counts") is not None:
-            raise ValueError("label 'invalid' contradicts p or counts: an invalid judgement has neither")
+        if any(data.get(key) is not None for key in ("p", "p_tie", "counts")):
+            raise ValueError("label 'invalid' contradicts p, p_tie or counts: an invalid judgement has none")
     else:
         pair_verdict(data)
     if kind is not None and (kind not in TIE_KINDS or label != "tie"):

@@ -17,7 +17,7 @@ import numpy as np
 
 from mmalign.data.labels import PairLabel, views
 from mmalign.data.records import group_of
-from mmalign.stats.votes import DawidSkene, Votes, dawid_skene, soft_labels
+from mmalign.stats.votes import DawidSkene, Votes, dawid_skene, soft_shares
 from mmalign.types import Annotation, Candidate, Comparison
 
 Method = Literal["dawid-skene", "counts"]
@@ -80,12 +80,9 @@ def _cast(ballot: Ballot, label: PairLabel, whole: str, i: str, j: str, who: str
 def settle(ballot: Ballot, method: Method, *, symmetric: bool = True) -> Settled:
     """One judgement a pair: annotators weighed by EM, or vote shares shrunk where votes are few."""
     if method == "counts":
-        table = np.asarray(list(ballot.counts.values()))
-        p = soft_labels(table)
-        tied = table[:, 2] >= table.max(axis=1)
-        chances = {
-            key: (0.0, 0.0, 1.0) if tie else (float(x), 1.0 - float(x), 0.0)
-            for key, x, tie in zip(ballot.counts, p, tied, strict=True)
+        shares = soft_shares(np.asarray(list(ballot.counts.values()))).tolist()
+        chances: dict[PairKey, tuple[float, float, float]] = {
+            key: tuple(row) for key, row in zip(ballot.counts, shares, strict=True)
         }
         return Settled(chances, ballot.counts, None)
     if ballot.unnamed:
@@ -132,10 +129,12 @@ def _notes(dim: str, settled: Settled, whole: str, names: list[str]) -> Iterator
 
 def _data(chances: tuple[float, float, float], i: int, j: int) -> dict[str, Any]:
     first, second, tie = chances
+    share = round(tie, 6)
+    ties = {"p_tie": share} if 0 < share < 1 else {}
     if tie >= max(first, second):
-        return {"i": i, "j": j, "label": "tie"}
+        return {"i": i, "j": j, "label": "tie", **ties}
     p = round(first + tie / 2, 6)
-    return {"i": i, "j": j, "label": "i" if p >= 0.5 else "j", "p": p}
+    return {"i": i, "j": j, "label": "i" if p >= 0.5 else "j", "p": p, **ties}
 
 
 def set_of(comparison: Comparison) -> str:

@@ -1,8 +1,10 @@
 """Losses that teach a reward model from pairs.
 
-Shape legend: `B` pairs, `D` dimensions; scores, labels and masks are (B,) or (B, D), a loss is summed over
-D. `label` is p(a is better) in [0, 1]: 1 or 0 for a hard label, votes in between. NaN, or `where` false,
-leaves an entry out. With d = score_a - score_b and S the logistic function:
+Shape legend: `B` pairs, `D` dimensions; scores, labels and masks are (B,) or (B, D), a loss is summed over D. `label`
+is p(a is better) in [0, 1]: 1 or 0 for a hard label, votes in between, ties counted half. NaN, or `where` false,
+leaves an entry out. Losses that know ties also take `tie`, the share t of ties among the answers (a flag is 0 or 1),
+and are the cross entropy -(label - t/2) log P(a) - t log P(tie) - (1 - label - t/2) log P(b). With d = score_a -
+score_b and S the logistic function:
 
     bradley_terry  -p log S(d - m) - (1-p) log S(-d - m)                             Bradley & Terry 1952
     rao_kupper     P(a) = S(d - eta), P(tie) = (theta^2 - 1) S(d - eta) S(-d - eta), eta = log theta
@@ -75,7 +77,7 @@ def rao_kupper(
 ) -> Loss:
     """Pairs with ties; `tie` is a flag, or the share of annotators who saw one; theta > 1 may be learned.
 
-    `label` counts only where there is no full tie, and may be NaN at one. Without `constant` the term
+    `label` counts ties half; at a full tie it says nothing and may be NaN. Without `constant` the term
     -log(theta^2 - 1) of a tie is left out: it matters only if theta is learned.
     """
     theta = torch.as_tensor(theta, dtype=torch.float32, device=score_a.device)
@@ -176,10 +178,13 @@ def _tie_loss(
     where: Tensor | None,
 ) -> Loss:
     tied = tie.detach().float()
-    label = torch.where((tied >= 1) & ~torch.isfinite(label), torch.full_like(label, 0.5), label)
+    label = torch.where(tied >= 1, torch.full_like(label, 0.5), label)
     mask = known(where, label, tied)
     chance, share = _chance(label, mask, 0.0), fill(tied, mask)
-    loss = -(1 - share) * (chance * log_a + (1 - chance) * log_b) - share * log_tie
+    for_a, for_b = chance - share / 2, 1 - chance - share / 2
+    if bool((torch.minimum(for_a, for_b) < -1e-3).any()):
+        raise ValueError("a label counts ties half: with a share t of ties it lies from t / 2 to 1 - t / 2")
+    loss = -for_a.clamp(min=0) * log_a - for_b.clamp(min=0) * log_b - share * log_tie
     decided = torch.where(share >= 0.5, torch.full_like(gap, torch.nan), chance)
     return _pair_loss(loss, gap, decided, mask)
 

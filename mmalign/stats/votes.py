@@ -10,7 +10,8 @@ Shape legend: `V` votes, `N` pairs, `A` annotators, `K` labels (0 first is bette
   vote is faithful weighs it in the next fit.
 - `peer_review`: two models that did not learn from these pairs look at the labels; a share of wrong labels is estimated
   and what both call wrong is left out.
-- `soft_labels`: counts of votes as the chance that the first is better, shrunk where votes are few.
+- `soft_labels`: counts of votes as the chance that the first is better, shrunk where votes are few; `soft_shares` keeps
+  the ties apart.
 
 All are deterministic. An annotator with few votes is drawn to the mean of all by a prior of a few imagined votes.
 
@@ -267,6 +268,15 @@ def soft_labels(counts: ArrayLike, *, prior: float | None = None) -> Floats:
     `prior` imagined votes are split evenly; None fits their number to all pairs by likelihood (beta-binomial, ties
     half), so that it is small where annotators mostly agree and large where votes look like coins.
     """
+    shares = soft_shares(counts, prior=prior)
+    return np.asarray(shares[:, 0] + shares[:, 2] / 2)
+
+
+def soft_shares(counts: ArrayLike, *, prior: float | None = None) -> Floats:
+    """The shares (N, 3) of first, second and tie behind `soft_labels`; imagined votes are for the first or the second.
+
+    Where ties got the most votes they keep their share, so that they stay the likeliest answer.
+    """
     table = np.asarray(counts, dtype=np.float64)
     if table.ndim != 2 or table.shape[1] != 3 or (table < 0).any() or (table.sum(axis=1) == 0).any():
         raise ValueError(
@@ -274,7 +284,12 @@ def soft_labels(counts: ArrayLike, *, prior: float | None = None) -> Floats:
         )
     wins, total = table[:, 0] + table[:, 2] / 2, table.sum(axis=1)
     imagined = _fit_prior(wins, total) if prior is None else prior
-    return np.asarray((wins + imagined / 2) / (total + imagined))
+    p = (wins + imagined / 2) / (total + imagined)
+    most = table[:, 2] >= table.max(axis=1)
+    tie = table[:, 2] / np.where(most, total, total + imagined)
+    found = np.stack([p - tie / 2, 1 - p - tie / 2, tie], axis=1)
+    found[most, :2] = np.minimum(found[most, :2], tie[most, None])  # only rounding could have them above
+    return found
 
 
 def _fit_prior(wins: Floats, total: Floats) -> float:

@@ -56,6 +56,9 @@ def test_all_kinds_become_pairs_of_one_view() -> None:
         ({"i": 0, "j": 1, "p": 1.5}, "probability"),
         ({"i": 0, "j": 1, "label": "left"}, "unknown"),
         ({"i": 0, "j": 1, "counts": [0, 0, 0]}, "at least one vote"),
+        ({"i": 0, "j": 1, "p": 0.9, "p_tie": 0.4}, "contradicts p = 0.9"),
+        ({"i": 0, "j": 1, "counts": [1, 1, 2], "p_tie": 0.1}, "p_tie 0.1 contradicts the votes"),
+        ({"i": 0, "j": 1, "label": "invalid", "p_tie": 0.1}, "an invalid judgement has none"),
     ],
 )
 def test_contradictions_are_refused_before_they_are_written(data: dict[str, object], message: str) -> None:
@@ -67,6 +70,23 @@ def test_verdicts_by_hand() -> None:
     assert pair_verdict({"label": "tie"}).p == 0.5 and pair_verdict({"label": "tie"}).tie
     assert pair_verdict({"counts": [3, 1, 2]}).p == pytest.approx(4 / 6)
     assert pair_verdict({"label": "j", "p": 0.25}).p == 0.25
+
+
+def test_the_share_of_ties_is_kept_beside_p(tmp_path: Path) -> None:
+    assert pair_verdict({"counts": [3, 1, 2]}).tie_share == pytest.approx(2 / 6)
+    assert [pair_verdict({"label": label}).tie_share for label in ("i", "j", "tie")] == [0.0, 0.0, 1.0]
+    assert pair_verdict({"p": 0.5}).tie_share == 0.0 and pair_verdict({"label": "tie", "p_tie": 0.6}).p == 0.5
+    said = {"label": "i", "p": 0.7, "p_tie": 0.2}
+    made = comparison(
+        Annotation("overall", "pair", {"i": 1, "j": 0, **said}),
+        Annotation("quality", "pair", {"i": 0, "j": 1, "label": "tie", "annotator": "x"}),
+        Annotation("quality", "pair", {"i": 0, "j": 1, "label": "i", "annotator": "y"}),
+    )
+    write_jsonl(tmp_path / "pairs.jsonl", [made])
+    (read,) = read_jsonl(tmp_path / "pairs.jsonl")
+    (pair,) = pairs(read, tmp_path)
+    assert pair.labels == {"overall": pytest.approx(0.3), "quality": 0.75}
+    assert pair.ties == {"overall": 0.2, "quality": 0.5} == pair.swapped().ties
 
 
 def test_groups_hold_prompt_and_inputs_together() -> None:

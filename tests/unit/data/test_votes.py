@@ -79,6 +79,23 @@ def test_counts_need_no_names_and_ties_stay_ties() -> None:
     assert data[2]["label"] == "i" and 0.5 < data[0]["p"] < data[2]["p"] < 1
 
 
+def test_settled_ties_keep_their_share(tmp_path: Path) -> None:
+    mixed = [vote(0, who, label) for who, label in zip("vwxyz", (0, 0, 0, 2, 2), strict=True)]
+    mostly = [vote(1, who, label) for who, label in zip("vwxyz", (0, 2, 2, 2, 1), strict=True)]
+    rest = [vote(n, who, n % 2) for n in range(2, 12) for who in "vwxyz"]
+    ballot = gather([*mixed, *mostly, *rest])["overall"]
+    for method in ("counts", "dawid-skene"):
+        settled = settle(ballot, method)  # type: ignore[arg-type]
+        done = list(merged([*mixed, *mostly, *rest], {"overall": settled}, method))
+        for one, raw in zip(done[:2], settled.chances.values(), strict=False):
+            (pair,) = pairs(one, tmp_path)
+            assert pair.ties["overall"] == pytest.approx(raw[2], abs=1e-5)
+        if method == "counts":
+            first, tied = (dict(one.annotations[0].data) for one in done[:2])
+            assert first["label"] == "i" and 0.3 < first["p_tie"] < 0.4 and 0.6 < first["p"] < 0.8
+            assert tied == {"i": 0, "j": 1, "label": "tie", "p_tie": 0.6}
+
+
 def test_the_verb_writes_labels_and_annotators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     votes, _ = crowd(60)
     write_jsonl(tmp_path / "votes.jsonl", votes)

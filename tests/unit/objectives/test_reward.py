@@ -106,6 +106,47 @@ def test_davidson_outcomes_sum_to_one() -> None:
     assert outcomes == pytest.approx([math.exp(0.5) / whole, math.exp(-0.5) / whole, 0.5 / whole])
 
 
+@pytest.mark.parametrize(("loss", "fixed"), [(rao_kupper, {"theta": 3.0}), (davidson, {"nu": 0.8})])
+def test_shares_of_ties_are_a_cross_entropy_of_three_answers(loss: Callable[..., Loss], fixed: Any) -> None:
+    def log_of(p: float, tie: float) -> float:
+        return -loss(score_a=t(0.9), score_b=t(0.2), label=t(p), tie=t(tie), **fixed).per_sample.item()
+
+    a, b, tie = log_of(1.0, 0.0), log_of(0.0, 0.0), log_of(0.5, 1.0)
+    assert math.exp(a) + math.exp(b) + math.exp(tie) == pytest.approx(1.0, abs=1e-5)
+    shares = (0.5, 0.2, 0.3)
+    expected = shares[0] * a + shares[1] * b + shares[2] * tie
+    assert log_of(shares[0] + shares[2] / 2, shares[2]) == pytest.approx(expected, rel=1e-5)
+    assert log_of(0.7, 0.0) == pytest.approx(
+        0.7 * a + 0.3 * b, rel=1e-5
+    )  # a soft label without ties, as ever
+    options = {"score_a": t(0.9), "score_b": t(0.2), **fixed}
+    swapped = loss(score_a=t(0.2), score_b=t(0.9), label=t(1 - 0.65), tie=t(0.3), **fixed)
+    there = loss(**options, label=t(0.65), tie=t(0.3))
+    torch.testing.assert_close(there.per_sample, swapped.per_sample)
+    assert there.metrics["accuracy"] == swapped.metrics["accuracy"] == 1
+    with pytest.raises(ValueError, match="t / 2"):
+        loss(**options, label=t(0.9), tie=t(0.4))
+
+
+@pytest.mark.parametrize(("loss", "name"), [(rao_kupper, "theta"), (davidson, "nu")])
+def test_shares_of_ties_are_learned_as_they_are(loss: Callable[..., Loss], name: str) -> None:
+    raw, gap = torch.zeros((), requires_grad=True), torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([raw, gap], max_iter=200, line_search_fn="strong_wolfe")
+
+    def value() -> Tensor:
+        wide = {name: 1 + torch.nn.functional.softplus(raw) if name == "theta" else raw.exp()}
+        return loss(score_a=gap[None], score_b=t(0.0), label=t(0.65), tie=t(0.3), **wide).per_sample.sum()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value().backward()
+        return value()
+
+    optimizer.step(closure)
+    entropy = -sum(p * math.log(p) for p in (0.5, 0.2, 0.3))
+    assert value().item() == pytest.approx(entropy, abs=1e-4) and gap > 0
+
+
 @pytest.mark.parametrize("learned", ["theta", "nu"])
 def test_the_tie_parameter_can_be_learned(learned: str) -> None:
     raw = torch.zeros((), requires_grad=True)

@@ -39,6 +39,21 @@ def test_win_tie_is_solirewards_loss_by_hand() -> None:
     assert tied.item() == pytest.approx(math.log1p(math.exp(1.5)) + math.log1p(math.exp(4.5)), rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["rao_kupper", "davidson", "win_tie"])
+def test_a_pair_with_some_ties_is_the_sum_of_its_answers(loss: str) -> None:
+    method, read = Method(loss=loss, margin=3.0), torch.tensor([[1.2], [0.5]])  # type: ignore[arg-type]
+
+    def cost(p: float, tie: float) -> float:
+        one = pair(labels={"overall": p}, ties={"overall": tie})
+        back = loss_of(method, read, [one.swapped()], SECOND, FIRST).per_sample.item()
+        made = loss_of(method, read, [one], FIRST, SECOND).per_sample.item()
+        assert made == pytest.approx(back)
+        return made
+
+    whole = 0.5 * cost(1.0, False) + 0.2 * cost(0.0, False) + 0.3 * cost(0.5, True)
+    assert cost(0.65, 0.3) == pytest.approx(whole, rel=1e-5)
+
+
 def test_an_uncertain_pair_costs_less_when_it_is_wrong_and_more_when_it_is_right() -> None:
     method = Method(loss="gaussian")
 

@@ -13,6 +13,7 @@ from mmalign.stats.votes import (
     crowd_bradley_terry,
     dawid_skene,
     soft_labels,
+    soft_shares,
 )
 
 
@@ -100,6 +101,19 @@ def test_bradley_terry_in_one_dimension_is_the_log_odds() -> None:
     assert made[0] == pytest.approx(np.log(3), abs=1e-6)
     weighted = bradley_terry(np.ones((2, 1)), [1, 0], weight=[5.0, 1.0], ridge=1e-9)
     assert weighted[0] == pytest.approx(np.log(5), abs=1e-6)
+
+
+def test_shares_keep_ties_apart_and_say_the_same_p() -> None:
+    table = [[3, 1, 2], [1, 0, 1], [1, 1, 1], [0, 0, 1], [2, 5, 4]]
+    shares = soft_shares(table, prior=2.0)
+    np.testing.assert_allclose(shares[0], [4 / 8, 2 / 8, 2 / 8])
+    np.testing.assert_allclose(shares[1], [0.625 - 0.25, 0.375 - 0.25, 0.5])  # the most votes: not shrunk
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+    np.testing.assert_allclose(shares[:, 0] + shares[:, 2] / 2, soft_labels(table, prior=2.0))
+    for prior in (0.02, 2.0, 200.0):
+        rows = soft_shares(table, prior=prior)
+        assert (rows >= 0).all()
+        assert (rows[:, 2] >= rows.max(axis=1)).tolist() == [False, True, True, True, False]
 
 
 def test_soft_labels_by_hand_and_fitted() -> None:

@@ -21,6 +21,7 @@ from mmalign.config import load_config, to_yaml
 from mmalign.shapes import vocabulary
 from mmalign.shapes.worlds import WORLDS
 from mmalign.stats import agreement
+from mmalign.stats.calibration import fit_temperature
 from mmalign.train import optimizers
 from mmalign.train.distributed import Processes, start
 from mmalign.train.loop import Run, Trainer
@@ -32,7 +33,6 @@ from rewardmodels.examination import (
     Judged,
     accuracy,
     calibration_error,
-    fit_temperature,
     fit_weights,
     half_of_group,
     judge_pairs,
@@ -223,7 +223,9 @@ def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict
     gap = whole.gap / whole.scale
     answers = np.sign(whole.label.numpy() - 0.5)
     threshold = max(agreement.best_epsilon(gap.numpy(), answers), 0.0) if (answers == 0).any() else 0.0
-    with_calibration(model, temperature=fit_temperature(gap, whole.label), tie_threshold=threshold)
+    with_calibration(model, tie_threshold=threshold)
+    if bool((gap != 0).any()):  # a model that tells nothing apart keeps the temperature it has
+        with_calibration(model, temperature=fit_temperature(gap.numpy(), whole.label.numpy()))
 
 
 def _standardise(model: VlmReward, fitted: Mapping[str, Judged]) -> None:

@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 from torch import Tensor
 
 from mmalign.seeds import generator
 from mmalign.shapes.annotators import Law, annotate, probabilities
 from mmalign.shapes.worlds import WORLDS, World
-from mmalign.stats import agreement, intervals
+from mmalign.stats import agreement, calibration, intervals
 from mmalign.types import PreferencePair, RewardModel, Sample, Scores
 
 Half = Literal["calibration", "evaluation"]
@@ -234,27 +234,7 @@ def fit_weights(gaps: Tensor, label: Tensor, *, penalty: float = 1e-3) -> tuple[
     return tuple(float(weight) for weight in found.x)
 
 
-def fit_temperature(gap: Tensor, label: Tensor) -> float:
-    """The T that makes sigmoid(gap / T) likeliest for the answers (P,) in [0, 1]."""
-    gap, label = gap.double(), label.double()
-
-    def loss(log_temperature: float) -> float:
-        logits = gap / float(np.exp(log_temperature))
-        return float(torch.nn.functional.binary_cross_entropy_with_logits(logits, label))
-
-    found = minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
-
-
-def calibration_error(judged: Judged, temperature: float, *, num_bins: int = 15) -> float:
-    """Expected calibration error of the predicted winner's probability, equal-width bins on [.5, 1]."""
-    chance = torch.sigmoid(judged.gap.double() / temperature)
-    confidence = torch.maximum(chance, 1 - chance)
-    right = torch.where(chance >= 0.5, judged.label, 1 - judged.label)
-    place = ((confidence - 0.5) * 2 * num_bins).long().clamp(0, num_bins - 1)
-    error = 0.0
-    for number in range(num_bins):
-        where = place == number
-        if bool(where.any()):
-            error += float(where.double().mean() * (right[where].mean() - confidence[where].mean()).abs())
-    return error
+def calibration_error(judged: Judged, temperature: float) -> float:
+    """Expected calibration error of the predicted winner's probability, in bins of equal width on [.5, 1]."""
+    chance = calibration.probabilities(judged.gap.numpy(), temperature)
+    return calibration.ece(calibration.bins(*calibration.fold(chance, judged.label.numpy())))

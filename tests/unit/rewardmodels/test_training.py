@@ -9,14 +9,15 @@ import torch
 
 from mmalign.shapes.annotators import Law
 from mmalign.shapes.pairs import make_block, preference_pairs, write_pairs
+from mmalign.stats.calibration import fit_temperature
 from mmalign.train.distributed import Processes
 from mmalign.types import PreferencePair, Sample
+from pipelines import train_reward
 from rewardmodels.examination import (
     Judged,
     accuracy,
     against_law,
     calibration_error,
-    fit_temperature,
     half_of,
     judge_pairs,
     judge_shapes,
@@ -159,6 +160,15 @@ def test_temperature_is_found_again() -> None:
         gap, torch.zeros_like(gap), label, torch.full_like(gap, float("nan")), ("",) * 20000, ("",) * 20000
     )
     assert calibration_error(answers, 0.7) < 0.02 < calibration_error(answers, 0.1)
+
+
+def test_a_model_that_tells_nothing_apart_keeps_its_temperature() -> None:
+    model = tiny_reward()
+    before = model.settings.temperature
+    train_reward.calibrate(recipe(), model, lambda: {"overall": judged([0.0, 0.0], [1.0, 0.0])})
+    assert model.settings.temperature == before and model.settings.std == (1.0,)
+    train_reward.calibrate(recipe(), model, lambda: {"overall": judged([2.0, -2.0, 2.0], [1.0, 0.0, 0.0])})
+    assert model.settings.temperature == pytest.approx(2.0 / model.settings.std[0] / 0.6931, rel=1e-3)
 
 
 class Oracle:

@@ -20,16 +20,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmalign.types import Modality, PreferencePair, Sample, Scores
+from mmalign.types import PreferencePair, Sample
 from rewardmodels.judges.chat import Engine, Review, Words
 from rewardmodels.judges.settings import Checklist, JudgeFile
-from rewardmodels.judges.speaking import Shown, collected, question, reviewed, share_of
+from rewardmodels.judges.speaking import (
+    Shown,
+    own_modalities,
+    own_name,
+    question,
+    reviews,
+    scores,
+    share_of,
+)
 from rewardmodels.judges.wording import Wording
 
 
 @dataclass(eq=False)
 class ChecklistReward:
-    """Answers to Q questions, weighted."""
+    """Answers in [-1, 1] to Q questions, overall their weighted sum. A question that cannot be answered makes the whole
+    sheet unusable.
+    """
 
     engine: Engine
     settings: JudgeFile
@@ -37,6 +47,9 @@ class ChecklistReward:
     wording: Wording
     weights: tuple[float, ...] = ()
     differentiable: bool = False
+
+    name, modalities = own_name, own_modalities
+    review, __call__ = reviews, scores
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -47,33 +60,15 @@ class ChecklistReward:
             )
 
     @property
-    def name(self) -> str:
-        """The judge's own name."""
-        return self.settings.name
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """What its questions fit."""
-        return frozenset(self.settings.modalities)
-
-    @property
     def dimensions(self) -> tuple[str, ...]:
         """A name a question."""
         return tuple(check.name for check in self.checklist.checks)
-
-    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
-        """Answers in [-1, 1] by question, overall their weighted sum."""
-        return collected(self.review(samples=samples), self.dimensions)
-
-    def review(self, *, samples: Sequence[Sample]) -> list[Review]:
-        """A review a sample; a question that cannot be answered makes the whole sheet unusable."""
-        return reviewed(samples, self.modalities, self.settings.max_frames, self._judge)
 
     def sheets(self, *, samples: Sequence[Sample]) -> Tensor:
         """Answers (B, Q) in [-1, 1]; NaN rows could not be answered."""
         return self(samples=samples).values
 
-    def _judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
+    def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         checks = self.checklist.checks
         asked = [
             question(self.wording, one, self.checklist.shows, question=check.question)

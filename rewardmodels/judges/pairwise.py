@@ -20,7 +20,7 @@ from mmalign.types import Modality, Sample, Scores
 from rewardmodels.batching import prepare
 from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling, Words, ask
 from rewardmodels.judges.settings import JudgeFile, Pair
-from rewardmodels.judges.speaking import Shown, collected, share_of, show
+from rewardmodels.judges.speaking import Shown, collected, own_modalities, own_name, share_of, show
 from rewardmodels.judges.verdicts import Unreadable
 from rewardmodels.judges.winners import winner
 from rewardmodels.judges.wording import Wording
@@ -87,15 +87,7 @@ class PairJudge:
     wording: Wording
     seed: int = 0
 
-    @property
-    def name(self) -> str:
-        """The judge's own name."""
-        return self.settings.name
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """What its question fits."""
-        return frozenset(self.settings.modalities)
+    name, modalities = own_name, own_modalities
 
     def compare(self, pairs: Sequence[Compared]) -> list[Decision]:
         """One decision a pair; one that cannot be judged has a reason and harms no other."""

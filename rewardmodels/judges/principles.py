@@ -16,10 +16,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mmalign.types import Modality, Sample, Scores
+from mmalign.types import Sample
 from rewardmodels.judges.chat import Answer, Engine, Review, Sampling
 from rewardmodels.judges.settings import JudgeFile, Principles
-from rewardmodels.judges.speaking import Shown, collected, question, reviewed
+from rewardmodels.judges.speaking import Shown, own_modalities, own_name, question, reviews, scores
 from rewardmodels.judges.verdicts import Check, Unreadable, checks, quote, spoken, tagged
 from rewardmodels.judges.wording import Wording
 
@@ -28,7 +28,9 @@ HOLDS: Mapping[str, float] = {"yes": 1.0, "no": 0.0, "partly": 0.5}
 
 @dataclass(eq=False)
 class PrincipleReward:
-    """Plans, then verifies."""
+    """Plans, then verifies: shares of checks that hold, by kind; a kind without checks is NaN and does not count.
+    Reviews hold the plan and every verdict in words.
+    """
 
     engine: Engine
     settings: JudgeFile
@@ -37,30 +39,15 @@ class PrincipleReward:
     seed: int = 0
     differentiable: bool = False
 
-    @property
-    def name(self) -> str:
-        """The judge's own name."""
-        return self.settings.name
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """What its questions fit."""
-        return frozenset(self.settings.modalities)
+    name, modalities = own_name, own_modalities
+    review, __call__ = reviews, scores
 
     @property
     def dimensions(self) -> tuple[str, ...]:
         """The kinds of checks."""
         return tuple(self.principles.kinds)
 
-    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
-        """Shares of checks that hold, by kind; a kind without checks is NaN and does not count."""
-        return collected(self.review(samples=samples), self.dimensions)
-
-    def review(self, *, samples: Sequence[Sample]) -> list[Review]:
-        """With the plan and every verdict in words."""
-        return reviewed(samples, self.modalities, self.settings.max_frames, self._judge)
-
-    def _judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
+    def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         how = self.principles
         plans = self.engine.generate(
             [question(self.wordings["plan"], one, how.plan_shows) for one in shown],

@@ -16,58 +16,54 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import combinations
+from typing import Protocol
 
-from mmalign.types import Modality, Sample, Scores
+from mmalign.types import Sample
 from rewardmodels.judges.chat import Echo, Engine, Question, Review, Sampling, Words
 from rewardmodels.judges.settings import Digits, JudgeFile, YesNo
 from rewardmodels.judges.settings import Echo as EchoSettings
-from rewardmodels.judges.speaking import Shown, collected, picture_of, question, reviewed, share_of
+from rewardmodels.judges.speaking import (
+    Shown,
+    own_modalities,
+    own_name,
+    picture_of,
+    question,
+    reviews,
+    scores,
+    share_of,
+)
 from rewardmodels.judges.wording import Wording
 
 
+class _Asking(Protocol):
+    @property
+    def asked(self) -> YesNo | Digits | EchoSettings: ...
+
+
+def _one(judge: _Asking) -> tuple[str, ...]:
+    """The one dimension of a judge that asks one question."""
+    return (judge.asked.dimension,)
+
+
 @dataclass(eq=False)
-class _Probability:
-    """What the three share."""
+class YesNoReward:
+    """How likely the answer is yes, in [0, 1]; reviews hold the captured mass and, where it reasons, its words."""
 
     settings: JudgeFile
     wording: Wording
     differentiable: bool = False
-
-    @property
-    def name(self) -> str:
-        """The judge's own name."""
-        return self.settings.name
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """What its question fits."""
-        return frozenset(self.settings.modalities)
-
-
-@dataclass(eq=False, kw_only=True)
-class YesNoReward(_Probability):
-    """How likely the answer is yes."""
-
+    _: KW_ONLY
     engine: Engine
     asked: YesNo
     seed: int = 0
 
-    @property
-    def dimensions(self) -> tuple[str, ...]:
-        """One."""
-        return (self.asked.dimension,)
+    name, modalities = own_name, own_modalities
+    dimensions = property(_one)
+    review, __call__ = reviews, scores
 
-    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
-        """P(yes) in [0, 1]."""
-        return collected(self.review(samples=samples), self.dimensions)
-
-    def review(self, *, samples: Sequence[Sample]) -> list[Review]:
-        """With the captured mass and, where it reasons, its words."""
-        return reviewed(samples, self.modalities, self.settings.max_frames, self._judge)
-
-    def _judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
+    def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         made: list[Review | None] = [None] * len(shown)
         asked: list[Question] = []
         owners: list[int] = []
@@ -135,27 +131,22 @@ class YesNoReward(_Probability):
         return Review({self.asked.dimension: value}, value, answers=said, details={"mass": min(masses)})
 
 
-@dataclass(eq=False, kw_only=True)
-class DigitReward(_Probability):
-    """The expected digit, on [0, 1]."""
+@dataclass(eq=False)
+class DigitReward:
+    """The expected digit, (E[digit] - low) / (high - low); reviews hold the captured mass and the deviation."""
 
+    settings: JudgeFile
+    wording: Wording
+    differentiable: bool = False
+    _: KW_ONLY
     engine: Engine
     asked: Digits
 
-    @property
-    def dimensions(self) -> tuple[str, ...]:
-        """One."""
-        return (self.asked.dimension,)
+    name, modalities = own_name, own_modalities
+    dimensions = property(_one)
+    review, __call__ = reviews, scores
 
-    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
-        """(E[digit] - low) / (high - low)."""
-        return collected(self.review(samples=samples), self.dimensions)
-
-    def review(self, *, samples: Sequence[Sample]) -> list[Review]:
-        """With the captured mass and the digits' standard deviation."""
-        return reviewed(samples, self.modalities, self.settings.max_frames, self._judge)
-
-    def _judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
+    def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         digits = range(self.asked.low, self.asked.high + 1)
         asked = []
         for one, sample in zip(shown, samples, strict=True):
@@ -175,27 +166,24 @@ class DigitReward(_Probability):
         return Review({self.asked.dimension: mean}, mean, details=details)
 
 
-@dataclass(eq=False, kw_only=True)
-class EchoReward(_Probability):
-    """How well the picture lets the model say the prompt. Comparable for one prompt only."""
+@dataclass(eq=False)
+class EchoReward:
+    """Mean log-probability of the prompt's tokens, below 0: how well the picture lets the model say the prompt.
+    Comparable for one prompt only.
+    """
 
+    settings: JudgeFile
+    wording: Wording
+    differentiable: bool = False
+    _: KW_ONLY
     engine: Echo
     asked: EchoSettings
 
-    @property
-    def dimensions(self) -> tuple[str, ...]:
-        """One."""
-        return (self.asked.dimension,)
+    name, modalities = own_name, own_modalities
+    dimensions = property(_one)
+    review, __call__ = reviews, scores
 
-    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
-        """Mean log-probability of the prompt's tokens, below 0."""
-        return collected(self.review(samples=samples), self.dimensions)
-
-    def review(self, *, samples: Sequence[Sample]) -> list[Review]:
-        """A review a sample."""
-        return reviewed(samples, self.modalities, self.settings.max_frames, self._judge)
-
-    def _judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
+    def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         asked = [question(self.wording, one, self.asked.shows) for one in shown]
         found = self.engine.echo(asked, [one.prompt for one in shown])
         return [

@@ -1,5 +1,10 @@
 """What judges in words share: samples made ready one by one, their pictures, and reviews collected to scores.
 
+A judge that is `Speaking` becomes a reward by taking over four members as they are:
+
+    name, modalities = own_name, own_modalities
+    review, __call__ = reviews, scores
+
 Legend: B samples, D dimensions, T frames, C H W.
 """
 
@@ -9,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +22,7 @@ from torch import Tensor
 from mmalign.types import Modality, Sample, Scores, as_frames
 from rewardmodels.batching import Prepared, prepare
 from rewardmodels.judges.chat import Part, Question, Review, Words, ask
+from rewardmodels.judges.settings import JudgeFile
 from rewardmodels.judges.wording import Wording
 
 NO_VARIANCE = 1e-6
@@ -88,6 +95,53 @@ def collected(reviews: Sequence[Review], names: Sequence[str], *, variances: boo
     return Scores(
         values.reshape(len(reviews), len(names)), tuple(names), overall, valid, reasons, log_variance
     )
+
+
+# ---------------------------------------------------------------- the members of a reward
+
+
+class Described(Protocol):
+    """Whatever a judge file describes."""
+
+    settings: JudgeFile
+
+
+class Speaking(Described, Protocol):
+    """A judge in words: what it is, and how it reviews samples that were made ready."""
+
+    @property
+    def dimensions(self) -> tuple[str, ...]: ...
+
+    def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> Sequence[Review]:
+        """A review a sample; one that cannot be judged has a reason and harms no other."""
+        ...
+
+
+def _name(judge: Described) -> str:
+    """The judge's own name."""
+    return judge.settings.name
+
+
+def _modalities(judge: Described) -> frozenset[Modality]:
+    """What its questions fit."""
+    return frozenset(judge.settings.modalities)
+
+
+own_name, own_modalities = property(_name), property(_modalities)
+
+
+def reviews(judge: Speaking, *, samples: Sequence[Sample]) -> list[Review]:
+    """What the judge says of every sample: scores, its words, and notes."""
+    settings = judge.settings
+    return reviewed(samples, frozenset(settings.modalities), settings.max_frames, judge.judge)
+
+
+def scores(judge: Speaking, *, samples: Sequence[Sample]) -> Scores:
+    """The reviews as scores."""
+    return collected(reviews(judge, samples=samples), judge.dimensions)
+
+
+# ---------------------------------------------------------------- questions and what comes back
 
 
 def question(

@@ -21,10 +21,10 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mmalign.types import Modality, Sample, Scores
+from mmalign.types import Sample, Scores
 from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling
 from rewardmodels.judges.settings import Ask, JudgeFile, Points
-from rewardmodels.judges.speaking import Shown, collected, question, reviewed
+from rewardmodels.judges.speaking import Shown, collected, own_modalities, own_name, question, reviews
 from rewardmodels.judges.verdicts import Layout, Number, Unreadable, read
 from rewardmodels.judges.wording import Wording
 
@@ -74,7 +74,7 @@ class _Pass:
 
 @dataclass(eq=False)
 class TextReward:
-    """A judge that writes; `review` gives its words too."""
+    """A judge that writes; reviews hold its answers, critiques and refined prompts too."""
 
     engine: Engine
     settings: JudgeFile
@@ -83,15 +83,8 @@ class TextReward:
     seed: int = 0
     differentiable: bool = False
 
-    @property
-    def name(self) -> str:
-        """The judge's own name."""
-        return self.settings.name
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """What its questions fit."""
-        return frozenset(self.settings.modalities)
+    name, modalities = own_name, own_modalities
+    review = reviews
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -102,11 +95,7 @@ class TextReward:
         """Mean over the passes; with several passes log_variance is that of the mean."""
         return collected(self.review(samples=samples), self.dimensions, variances=self.points.passes > 1)
 
-    def review(self, *, samples: Sequence[Sample]) -> list[Review]:
-        """Scores, answers, critiques and refined prompts, a review a sample."""
-        return reviewed(samples, self.modalities, self.settings.max_frames, self._judge)
-
-    def _judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
+    def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         tries = [[_Pass(self.seed + k, {}, {}, [], {}) for k in range(self.points.passes)] for _ in shown]
         for ask in self.points.asks:
             open_tries = [

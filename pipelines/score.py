@@ -1,8 +1,9 @@
 """The verb `score`: files times rewards, resumable, one broken file harming no other.
 
 Output folder: `scores.jsonl` (one row an item: per reward its dimensions and overall, null with a reason where it could
-not be judged), `summary.json`, `report.html`, and `shards/` that a re-run continues: what has a score, for the same
-file and prompt, is not judged again; what failed is tried again.
+not be judged; for each reward that says how sure it is `log_variance` has the log of the variance of each dimension, on
+the scale of the scores), `summary.json`, `report.html`, and `shards/` that a re-run continues: what has a score, for
+the same file and prompt, is not judged again; what failed is tried again.
 
 Shape legend: `B` items of a batch, `T` frames, `C H W` pixels.
 """
@@ -192,14 +193,20 @@ def _sample(decoded: _Decoded) -> Sample:
 
 
 def _judged(item: Item, scores: Scores, row: int) -> Row:
-    values = zip(scores.names, scores.values[row].tolist(), strict=True)
-    overall = float(scores.overall[row])
-    return {
+    valid, overall = bool(scores.valid[row]), float(scores.overall[row])
+    made = {
         "id": item.id,
         "fingerprint": item.fingerprint,
-        "scores": {name: _plain(value) for name, value in values} | {"overall": _plain(overall)},
-        "reason": scores.reasons[row] if not bool(scores.valid[row]) else None,
+        "scores": _by_name(scores, scores.values[row]) | {"overall": _plain(overall)},
+        "reason": None if valid else scores.reasons[row],
     }
+    if valid and scores.log_variance is not None:
+        made["log_variance"] = _by_name(scores, scores.log_variance[row])
+    return made
+
+
+def _by_name(scores: Scores, values: Tensor) -> dict[str, float | None]:
+    return {name: _plain(value) for name, value in zip(scores.names, values.tolist(), strict=True)}
 
 
 def _failed(item: Item, judge: Judge, reason: str) -> Row:
@@ -216,6 +223,9 @@ def _row(item: Item, loaded: Sequence[Judge], shards: Shards) -> Row:
         "prompt": item.prompt,
     }
     row["scores"] = {label: record["scores"] for label, record in found.items()}
+    row["log_variance"] = {
+        label: record["log_variance"] for label, record in found.items() if "log_variance" in record
+    }
     row["reasons"] = {label: record["reason"] for label, record in found.items() if record["reason"]}
     return row
 

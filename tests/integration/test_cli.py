@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import torch
 from mmalign import media, shapes
 from mmalign.__main__ import main
 from mmalign.data.prompts import Prompt
+from mmalign.types import Sample
+from tests.unit.rewardmodels.tiny import tiny_family
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ("a red circle", "two blue squares", "a green cross")
@@ -127,6 +130,26 @@ def test_score_writes_scores_summary_and_page(pictures: Path, tmp_path: Path) ->
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") == 3
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_reward_that_says_how_sure_it_is_gets_its_log_variance(pictures: Path, tmp_path: Path) -> None:
+    out, sure = tmp_path / "scores", tmp_path / "sure"
+    model = tiny_family("gaussian")
+    model.save(sure)
+    words = ("--reward", sure, "--reward", "shapes-verifier", "-o", out)
+    assert call("score", pictures / "pictures.jsonl", *words) == 0
+    found = rows(out / "scores.jsonl")
+    drawn = [media.read(pictures / f"{k}.png")[0] for k in range(len(PROMPTS))]
+    expected = model(samples=[Sample(*one) for one in zip(PROMPTS, drawn, strict=True)])
+    assert expected.log_variance is not None
+    for row, logs in zip(found, expected.log_variance[:, 0].tolist(), strict=True):
+        (told,) = row["log_variance"].values()  # the verifier has none
+        assert told == {"overall": pytest.approx(logs, abs=1e-4)} and math.isfinite(logs)
+        assert row["log_variance"].keys() < row["scores"].keys()
+    (pictures / "1.png").write_bytes(b"no picture")
+    assert call("score", pictures / "pictures.jsonl", *words) == 3
+    again = rows(out / "scores.jsonl")
+    assert again[1]["log_variance"] == {} and again[0] == found[0] and again[2] == found[2]
 
 
 def test_a_broken_file_harms_no_other_and_is_tried_again(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmalign.types import Sample
+from rewardmodels.combine import Combined, needs_group
 from rewardmodels.judges.chat import Question, Sampling
 from rewardmodels.judges.load import load_judge
 from rewardmodels.judges.pairwise import PairJudge, WinRate, consistency
@@ -102,6 +103,24 @@ def test_win_rates_rank_a_group() -> None:
     scores = WinRate(judge(honest))(samples=[GREY, DARK, LIGHT, alone])
     assert scores.overall[:3].tolist() == [0.5, 0.0, 1.0]
     assert math.isnan(scores.overall[3]) and "nothing to compare with" in str(scores.reasons[3])
+
+
+def test_edits_compete_where_their_sources_show_the_same_whoever_decoded_them() -> None:
+    start = torch.full((3, 8, 8), 0.3)
+    other = start.clone()
+    other[:, 4, 4] = 0.6
+    levels, sources = (0.9, 0.1, 0.5, 0.2), (start, start.clone(), other, other.clone())
+    edits = [
+        Sample("x", torch.full((3, 8, 8), level), source)
+        for level, source in zip(levels, sources, strict=True)
+    ]
+    scores = WinRate(judge(honest, config="unifiedreward-edit-pair"))(samples=edits)
+    assert scores.overall.tolist() == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_a_win_rate_must_see_whole_groups() -> None:
+    model = WinRate(judge(honest))
+    assert needs_group(model) and needs_group(Combined([("wins", 1.0, model)]))
 
 
 def test_edits_show_their_source_first() -> None:

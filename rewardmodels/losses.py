@@ -119,7 +119,7 @@ def _pair_loss(
             raise ValueError("the gaussian loss needs a head with an uncertainty: 'gaussian' or 'fused'")
         return objectives.gaussian(
             mean_a=a.values, mean_b=b.values, log_std_a=a.log_std, log_std_b=b.log_std, label=labels,
-            method=method.gaussian.method, num_points=method.gaussian.points, generator=generator,
+            margin=method.margin, method=method.gaussian.method, num_points=method.gaussian.points, generator=generator,
         )  # fmt: skip
     scale = method.tie_width if width is None else width
     if method.loss == "davidson":
@@ -138,7 +138,9 @@ def rating_loss(method: Method, read: Readout, samples: Sequence[Sample]) -> Los
     target = _ratings(samples, method.dimensions, read.values.device)
     if method.loss in ("mse", "huber"):
         kind = "mse" if method.loss == "mse" else "huber"
-        return ordinal.regression(score=read.values, target=target, kind=kind, delta=method.huber_delta)  # type: ignore[arg-type]
+        return ordinal.regression(
+            score=read.values, target=target, centre=method.rating_center, kind=kind, delta=method.huber_delta  # type: ignore[arg-type]
+        )  # fmt: skip
     if read.logits is None:
         raise ValueError(f"the loss {method.loss} needs a head of ordered levels: 'corn' or 'coral'")
     num_levels = read.logits.shape[2] + 1

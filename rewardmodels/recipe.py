@@ -138,6 +138,14 @@ PAIR_LOSSES = ("bradley_terry", "rao_kupper", "davidson", "win_tie", "gaussian")
 LIST_LOSSES = ("plackett_luce", "all_pairs", "choice")
 LEVEL_LOSSES = ("corn", "coral", "mse", "huber")
 RATING_LOSSES = ("binary", *LEVEL_LOSSES)
+OPTIONS = {
+    "label_smoothing": ("bradley_terry",),
+    "label_noise": ("bradley_terry",),
+    "center": ("bradley_terry",),
+    "margin": ("bradley_terry", "win_tie", "gaussian"),
+    "rating_center": ("mse", "huber"),
+}
+"""The losses that know an option; elsewhere it would do nothing."""
 
 
 class Gaussian(Section):
@@ -188,6 +196,8 @@ class Method(Section):
     gaussian: Gaussian = Gaussian()
     absolute: Absolute = Absolute()
     huber_delta: PositiveFloat = 1.0
+    rating_center: float = 0.0
+    """What `mse` and `huber` take off a rating before the score learns it (VideoAlign 3, EditReward 4.5)."""
     dimensions: tuple[str, ...] = ("overall",)
     train_overall: bool = False
     """Whether the fused score of several dimensions learns from the labels called "overall" too."""
@@ -200,6 +210,11 @@ class Method(Section):
     def _fits(self) -> Method:
         if self.learn_tie_width and self.loss not in ("rao_kupper", "davidson"):
             raise ValueError(f"learn_tie_width belongs to rao_kupper and davidson, not to {self.loss}")
+        for option, losses in OPTIONS.items():
+            if getattr(self, option) and self.loss not in losses:
+                raise ValueError(
+                    f"{option} belongs to {' and '.join(losses)}, not to {self.loss}: leave it at 0"
+                )
         if self.loss == "win_tie" and self.margin == 0:
             raise ValueError("win_tie needs a margin above 0: SoliReward's is 3")
         if self.train_overall and self.loss in (*LIST_LOSSES, *RATING_LOSSES):

@@ -6,7 +6,8 @@ Sources: Plackett-Luce (Plackett 1975), as a loss ListMLE (Xia et al. 2008); tie
 the N-way cross entropy of YOJO.
 
 Differences from the papers: candidates of equal rank share one risk set (Breslow), so that their order in
-the list does not matter and equal scores of an all-tied list have no gradient.
+the list does not matter and equal scores of an all-tied list have no gradient. In the accuracy of pairs equal scores
+count half.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def plackett_luce(*, scores: Tensor, ranks: Tensor, where: Tensor | None = None)
     table = torch.where(mask[:, :, None], table, torch.zeros_like(table))  # an unranked row has no rivals
     terms = torch.where(mask, table.logsumexp(dim=2) - values, torch.zeros_like(values))
     beaten = (order[:, None, :] > order[:, :, None]) & mask[:, None, :] & mask[:, :, None]
-    right = (values[:, :, None] > values[:, None, :]).float()
+    right = 0.5 * (1 + (values[:, :, None] - values[:, None, :]).detach().sign())
     return Loss(terms.sum(dim=1), {"accuracy": masked_mean(right, beaten)})
 
 
@@ -47,7 +48,7 @@ def all_pairs(*, scores: Tensor, ranks: Tensor, where: Tensor | None = None) -> 
         both, -chance * logsigmoid(gap) - (1 - chance) * logsigmoid(-gap), torch.zeros_like(gap)
     )
     decided = both & (chance != 0.5)
-    right = ((gap > 0) == (chance > 0.5)).float()
+    right = 0.5 * (1 + gap.detach().sign() * (chance - 0.5).sign())
     per_row = loss.sum(dim=(1, 2)) / both.sum(dim=(1, 2)).clamp(min=1)
     return Loss(per_row, {"accuracy": masked_mean(right, decided)})
 

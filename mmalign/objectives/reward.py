@@ -115,31 +115,34 @@ def gaussian(
     log_std_a: Tensor,
     log_std_b: Tensor,
     label: Tensor,
+    margin: float | Tensor = 0.0,
     method: GaussianMethod = "hermite",
     num_points: int = 32,
     limits: tuple[float, float] = (-6.0, 3.0),
     generator: torch.Generator | None = None,
     where: Tensor | None = None,
 ) -> Loss:
-    """Scores with an uncertainty; log stds are clamped to `limits`.
+    """Scores with an uncertainty; log stds are clamped to `limits`, and the better score must lead by `margin`.
 
     `hermite` (num_points nodes) and `monte_carlo` (num_points draws) average the loss over the difference's
     normal; `probit` is -log Phi(d / sqrt(s^2 + 1)), `mackay` -log S(d / sqrt(1 + pi s^2 / 8)).
     """
     mask = known(where, label)
     chance, gap = _chance(label, mask, 0.0), mean_a.float() - mean_b.float()
+    for_a, for_b = gap - margin, -gap - margin
     spread_a, spread_b = (raw.float().clamp(*limits).exp() for raw in (log_std_a, log_std_b))
     variance = spread_a.square() + spread_b.square()
     if method == "probit":
-        scaled = gap / (variance + 1).sqrt()
-        loss = -chance * torch.special.log_ndtr(scaled) - (1 - chance) * torch.special.log_ndtr(-scaled)
+        scale = (variance + 1).sqrt()
+        log_a, log_b = torch.special.log_ndtr(for_a / scale), torch.special.log_ndtr(for_b / scale)
+        loss = -chance * log_a - (1 - chance) * log_b
     elif method == "mackay":
-        scaled = gap / (1 + math.pi / 8 * variance).sqrt()
-        loss = -chance * logsigmoid(scaled) - (1 - chance) * logsigmoid(-scaled)
+        scale = (1 + math.pi / 8 * variance).sqrt()
+        loss = -chance * logsigmoid(for_a / scale) - (1 - chance) * logsigmoid(for_b / scale)
     else:
         points, weights = _normal_points(gap, method, num_points, generator)
-        draws = gap + variance.sqrt() * points
-        loss = -chance * logsigmoid(draws) - (1 - chance) * logsigmoid(-draws)
+        apart = variance.sqrt() * points
+        loss = -chance * logsigmoid(for_a + apart) - (1 - chance) * logsigmoid(for_b - apart)
         loss = (loss * weights).sum(dim=0)
     return _pair_loss(loss, gap, label, mask)
 

@@ -46,7 +46,7 @@ def yes_pair(
         ends = binary_cross_entropy_with_logits(a, chance, reduction="none")
         loss = loss + anchor * (ends + binary_cross_entropy_with_logits(b, 1 - chance, reduction="none"))
     decided = mask & (chance != 0.5)
-    right = ((gap > 0) == (chance > 0.5)).float()
+    right = 0.5 * (1 + gap.detach().sign() * (chance - 0.5).sign())
     metrics = {
         "accuracy": masked_mean(right, decided),
         "yes": masked_mean((a.sigmoid() + b.sigmoid()) / 2, mask),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmalign.objectives.ordinal import binary, coral, corn, corn_survival, regression
-from mmalign.objectives.ranking import choice, plackett_luce
+from mmalign.objectives.ranking import all_pairs, choice, plackett_luce
 from mmalign.objectives.reward import bradley_terry, davidson, gaussian, rao_kupper
 from mmalign.types import Loss
 
@@ -33,11 +33,12 @@ def with_ties(loss: Callable[..., Loss], **fixed: Any) -> Callable[..., Loss]:
     )
 
 
-def uncertain(method: Any) -> Callable[..., Loss]:
+def uncertain(method: Any, margin: float = 0.0) -> Callable[..., Loss]:
     spread = t(0.2)
     return lambda score_a, score_b, label: gaussian(
-        mean_a=score_a, mean_b=score_b, log_std_a=spread, log_std_b=spread, label=label, method=method
-    )
+        mean_a=score_a, mean_b=score_b, log_std_a=spread, log_std_b=spread, label=label, method=method,
+        margin=margin,
+    )  # fmt: skip
 
 
 PAIR_LOSSES = {
@@ -49,6 +50,7 @@ PAIR_LOSSES = {
     "probit": uncertain("probit"),
     "mackay": uncertain("mackay"),
     "hermite": uncertain("hermite"),
+    "hermite with a margin": uncertain("hermite", 0.57),
 }
 
 
@@ -169,6 +171,10 @@ def test_uncertainty_methods_agree_where_they_should() -> None:
     torch.testing.assert_close(
         gaussian(**options, **certain, method="mackay").per_sample, plain, atol=1e-4, rtol=0
     )
+    ahead = bradley_terry(score_a=t(1.0), score_b=t(0.2), label=t(1.0), margin=0.57).per_sample
+    for method in ("hermite", "mackay"):
+        apart = gaussian(**options, **certain, method=method, margin=0.57).per_sample  # type: ignore[arg-type]
+        torch.testing.assert_close(apart, ahead, atol=1e-4, rtol=0)
     wide = {"log_std_a": t(0.0), "log_std_b": t(0.5)}
     exact = gaussian(**options, **wide, method="hermite").per_sample.item()
     generator = torch.Generator().manual_seed(0)
@@ -179,6 +185,8 @@ def test_uncertainty_methods_agree_where_they_should() -> None:
     assert probit == pytest.approx(-math.log(0.5 * math.erfc(-0.8 / math.sqrt(2 * (variance + 1)))), rel=1e-5)
     mackay = gaussian(**options, **wide, method="mackay").per_sample.item()
     assert mackay == pytest.approx(-math.log(sigmoid(0.8 / math.sqrt(1 + math.pi * variance / 8))), rel=1e-5)
+    probit = gaussian(**options, **wide, method="probit", margin=0.3).per_sample.item()
+    assert probit == pytest.approx(-math.log(0.5 * math.erfc(-0.5 / math.sqrt(2 * (variance + 1)))), rel=1e-5)
     with pytest.raises(ValueError, match="use hermite"):
         gaussian(**options, **wide, method="guess")
 
@@ -288,6 +296,12 @@ def test_plackett_luce_of_two_is_bradley_terry_and_ties_have_no_gradient() -> No
     scores = torch.zeros(1, 3, requires_grad=True)
     plackett_luce(scores=scores, ranks=torch.ones(1, 3)).per_sample.sum().backward()
     assert scores.grad is not None and scores.grad.abs().max() < 1e-6
+
+
+def test_equal_scores_are_half_right_whoever_stands_first() -> None:
+    for ranks in ([[1.0, 2.0]], [[2.0, 1.0]]):
+        for loss in (plackett_luce, all_pairs):
+            assert loss(scores=torch.zeros(1, 2), ranks=torch.tensor(ranks)).metrics["accuracy"] == 0.5
 
 
 def test_plackett_luce_skips_the_unranked() -> None:

@@ -41,7 +41,8 @@ def test_win_tie_is_solirewards_loss_by_hand() -> None:
 
 @pytest.mark.parametrize("loss", ["rao_kupper", "davidson", "win_tie"])
 def test_a_pair_with_some_ties_is_the_sum_of_its_answers(loss: str) -> None:
-    method, read = Method(loss=loss, margin=3.0), torch.tensor([[1.2], [0.5]])  # type: ignore[arg-type]
+    method = Method(loss=loss, margin=3.0 if loss == "win_tie" else 0.0)  # type: ignore[arg-type]
+    read = torch.tensor([[1.2], [0.5]])
 
     def cost(p: float, tie: float) -> float:
         one = pair(labels={"overall": p}, ties={"overall": tie})
@@ -137,6 +138,8 @@ def test_regression_by_hand() -> None:
         0.25,
         0.0,
     ]
+    centred = rating_loss(Method(loss="mse", rating_center=3.0), read, rated(3.0, 2.5, None))
+    assert centred.per_sample.tolist() == [1.0, 6.25, 0.0]
     huber = rating_loss(Method(loss="huber", huber_delta=1.0), read, rated(3.0, 2.5, None))
     assert huber.per_sample.tolist() == [1.5, 0.125, 0.0]
 
@@ -186,6 +189,14 @@ def test_binary_labels_make_pairs_of_any_two() -> None:
         ({"loss": "mse", "train_overall": True}, "belongs to losses of pairs"),
         ({"loss": "choice", "dimensions": ("a", "b")}, "ranks by one dimension"),
         ({"loss": "mse", "absolute": {"weight": 1.0}}, "belongs to losses of pairs"),
+        (
+            {"loss": "gaussian", "label_smoothing": 0.1},
+            "label_smoothing belongs to bradley_terry, not to gaussian",
+        ),
+        ({"loss": "davidson", "label_noise": 0.1}, "label_noise belongs to bradley_terry"),
+        ({"loss": "rao_kupper", "center": 0.1}, "center belongs to bradley_terry"),
+        ({"loss": "corn", "margin": 1.0}, "margin belongs to bradley_terry and win_tie and gaussian"),
+        ({"loss": "corn", "rating_center": 1.0}, "rating_center belongs to mse and huber"),
         ({"absolute": {"bad": 1.0, "good": 0.0}}, "good must be above bad"),
     ],
 )

@@ -58,6 +58,10 @@ LINES: Mapping[str, Mapping[str, Any]] = {
         "any instruction model: a critique first, then a mark that weighs it (the order of MM-RLHF-Reward)",
         ("final",), "[1, 10]", IMAGES, MODEL,
     ),
+    "critique-then-score": _line(
+        "a critique first, then a reward model that reads it too (MM-RLHF-Reward); option scorer: its folder",
+        ("the scorer's",), "the scorer's", IMAGES, MODEL,
+    ),
     "firm-edit": _line(
         "FIRM for edits: execution gates consistency, e (0.6 + 0.4 c)", ("execution", "consistency"),
         "[0, 1]; its two numbers [1, 5]", EDITS, "Apache-2.0 (code)", "VisionXLab/FIRM-Edit-8B", "17 GB",

@@ -2,7 +2,8 @@
 
 load_judge(config="editscore", path="EditScore/EditScore-7B")                      in this process
 load_judge(config="firm-gen", server="http://127.0.0.1:8000/v1", model="FIRM")     any OpenAI-compatible server
-load_pair_judge("unifiedreward-pair", server=..., model=...)                       two candidates at a time
+load_judge(config="unifiedreward-pair", server=..., model=...)                     two candidates at a time
+load_judge(config="critique-then-score", scorer="runs/head/reward", path=...)      a head that reads a critique
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmalign.composition import Reward
+from mmalign.strict import validate
 from mmalign.types import RewardModel
 from rewardmodels.judges.answers import Answers
 from rewardmodels.judges.budget import Budget
 from rewardmodels.judges.chat import Engine
 from rewardmodels.judges.checklist import ChecklistReward, read_weights
+from rewardmodels.judges.critiqued import CritiquedReward
 from rewardmodels.judges.endpoint import Endpoint
 from rewardmodels.judges.pairwise import PairJudge
 from rewardmodels.judges.principles import PrincipleReward
 from rewardmodels.judges.probability import DigitReward, EchoReward, YesNoReward
 from rewardmodels.judges.settings import (
     Checklist,
+    Critiqued,
     Digits,
     Echo,
     JudgeFile,
@@ -48,6 +53,7 @@ def load_judge(
     engine: Engine | None = None,
     template_file: Templates | None = None,
     weights_file: str | None = None,
+    scorer: str | Mapping[str, Any] | None = None,
     cache: str | None = None,
     passes: int | None = None,
     min_mass: float | None = None,
@@ -69,6 +75,8 @@ def load_judge(
     - path: folder or hub id of the model (with `base` for an adapter); left out, the published checkpoint
     - server, model: an OpenAI-compatible URL and the name it serves the model under; instead of `path`
     - template_file: your text in place of our wording, or a mapping from question to file
+    - scorer: the reward that reads a critique: a folder, or a reward as YAML writes it (name, options); without path
+      and server the critique is metadata["critique"]
     - cache: a file that keeps answers; max_requests, max_tokens_total, max_seconds: what a server may be asked
     """
     settings = _changed(read_judge(config), passes=passes, min_mass=min_mass)
@@ -78,17 +86,29 @@ def load_judge(
         device=device, dtype=dtype, key_env=key_env, concurrency=concurrency, timeout=timeout, retries=retries,
         budget=budget,
     )  # fmt: skip
-    return build(settings, speaker, template_file=template_file, weights_file=weights_file, seed=seed)
+    head = None if scorer is None else _scorer(scorer, device=device, dtype=dtype, batch_size=batch_size)
+    return build(
+        settings, speaker, template_file=template_file, weights_file=weights_file, scorer=head, seed=seed
+    )
 
 
 def build(
     settings: JudgeFile, engine: Any, *, template_file: Templates | None = None, weights_file: str | None = None,
-    seed: int = 0,
+    scorer: RewardModel | None = None, seed: int = 0,
 ) -> RewardModel | PairJudge:  # fmt: skip
     """The reward, or the judge of pairs, of a judge file on an engine."""
     judge = settings.judge
     if weights_file is not None and not isinstance(judge, Checklist):
         raise ValueError(f"weights_file is for checklists; {settings.name} is no checklist")
+    if isinstance(judge, Critiqued):
+        if scorer is None:
+            raise ValueError(
+                f"{settings.name} needs scorer=: the folder of a reward model that reads the critique"
+            )
+        texts = _wordings({"critique": judge.critique, "joined": judge.joined}, template_file)
+        return CritiquedReward(engine, settings, judge, texts, scorer, seed)
+    if scorer is not None:
+        raise ValueError(f"scorer is for judges of kind critiqued; {settings.name} gives its own scores")
     if isinstance(judge, Points):
         texts = _wordings({ask.name: ask.wording for ask in judge.asks}, template_file)
         return TextReward(engine, settings, judge, texts, seed)
@@ -116,6 +136,16 @@ def build(
             f"{settings.name} needs the model in this process (path=): servers do not rate given text"
         )
     return EchoReward(settings, text, engine=engine, asked=judge)
+
+
+def _scorer(named: str | Mapping[str, Any], **place: Any) -> RewardModel:
+    """The reward that reads critiques; a saved folder goes to the judge's device, in its dtype."""
+    from rewardmodels.catalog import CONFIG, load
+    from rewardmodels.combine import build as built
+
+    if isinstance(named, str):
+        return load(named, **(place if (Path(named) / CONFIG).is_file() else {}))
+    return built(validate(dict(named), Reward, origin="scorer"))
 
 
 def _wordings(keys: Mapping[str, str], files: Templates | None) -> dict[str, Wording]:
@@ -150,8 +180,8 @@ def _changed(settings: JudgeFile, **fields: Any) -> JudgeFile:
 def _engine(
     settings: JudgeFile, *, path: str | None, base: str | None, server: str | None, model: str | None,
     cache: str | None, batch_size: int, device: str, dtype: str, budget: Budget, **http: Any,
-) -> Engine:  # fmt: skip
-    """The server if one is named, otherwise the model in this process."""
+) -> Engine | None:  # fmt: skip
+    """The server if one is named, otherwise the model in this process; none where critiques are given."""
     if server is not None:
         if path is not None or model is None:
             raise ValueError("a server needs model= (the name it serves the model under) and no path=")
@@ -161,6 +191,8 @@ def _engine(
             "model= is the name on a server: give server= too, or use path= for a folder or hub id"
         )
     chosen = path or settings.checkpoint
+    if chosen is None and isinstance(settings.judge, Critiqued):
+        return None
     if chosen is None:
         raise ValueError(
             f"{settings.name} works with any instruction model: give path= or server= with model="

@@ -10,6 +10,7 @@ checkpoint it is meant for. The section `judge` is chosen by its `kind`:
     digits      expectation over the digits low ... high as the first word
     echo        mean log-probability of the prompt itself
     checklist   yes/no questions and their weights
+    critiqued   a critique in words, then the score of a reward model that reads it with the prompt
 """
 
 from __future__ import annotations
@@ -185,7 +186,17 @@ class Checklist(Section):
         return self
 
 
-Kind = Points | Principles | Pair | YesNo | Digits | Echo | Checklist
+class Critiqued(Section):
+    """`critique` asks for the words, `joined` is what the scorer then reads as its prompt."""
+
+    kind: Literal["critiqued"]
+    critique: str
+    joined: str
+    shows: tuple[Picture, ...] = ("source", "media")
+    draw: Draw = Draw()
+
+
+Kind = Points | Principles | Pair | YesNo | Digits | Echo | Checklist | Critiqued
 
 
 class JudgeFile(Section):

@@ -9,6 +9,7 @@ from typing import Any
 
 from rewardmodels.judges.chat import Answer, Question, Sampling, Words
 from tests.unit.rewardmodels.judges import tiny_chat
+from tests.unit.rewardmodels.tiny import tiny_reward
 
 
 class Certain:
@@ -44,6 +45,20 @@ def _said(folder: Path) -> dict[str, Any]:
     return {"engine": Certain()}
 
 
+class Colourful:
+    """Says of every picture that it is of a colour, which depends on its words and pixels alone."""
+
+    name = "colourful"
+
+    def generate(self, questions: Sequence[Question], sampling: Sequence[Sampling]) -> list[Answer]:
+        colours = ("red", "green", "blue", "yellow")
+        return [Answer(f"a {colours[int(question.digest(), 16) % 4]} circle") for question in questions]
+
+
+def _critiqued(folder: Path) -> dict[str, Any]:
+    return {"engine": Colourful(), "scorer": str(tiny_reward().save(folder / "scorer"))}
+
+
 TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
     "judge": lambda folder: {"config": "vqascore", "min_mass": 0.0, **_model(folder)},
     "vqascore": lambda folder: {"min_mass": 0.0, **_model(folder)},
@@ -54,5 +69,6 @@ TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
     "unifiedreward-video": _said,
     "rationalrewards-t2i": _said,
     "critique-then-mark": _said,
+    "critique-then-score": _critiqued,
     "firm-gen": _said,
 }

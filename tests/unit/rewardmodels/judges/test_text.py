@@ -182,11 +182,15 @@ def test_every_file_builds_and_the_catalogue_says_the_same() -> None:
         ):  # not for lone samples
             assert settings.name not in catalogue
             continue
+        critiqued = settings.judge.kind == "critiqued"
         built = load_judge(
-            config=file.stem, engine=Scripted() if settings.judge.kind != "echo" else EchoOnly()
+            config=file.stem,
+            engine=Scripted() if settings.judge.kind != "echo" else EchoOnly(),
+            scorer="brightness" if critiqued else None,
         )
         entry = catalogue[file.stem]
-        assert isinstance(built, RewardModel) and entry.dimensions == built.dimensions
+        assert isinstance(built, RewardModel)
+        assert entry.dimensions == (("the scorer's",) if critiqued else built.dimensions)
         assert set(entry.modalities) == set(settings.modalities) and entry.scale == settings.scale
         assert entry.licence == settings.licence and entry.about == settings.about
         assert (entry.weights or None) == (settings.checkpoint or "option path, or server and model")

@@ -58,7 +58,7 @@ def run(settings: CheckReward) -> Checked:
         raise ValueError("--samples and --world are two materials: give one of them")
     if settings.samples is None and settings.world is None and settings.generator is None:
         raise ValueError("nothing to look at: give --samples FILE, --world shapes or --generator shapes-flow")
-    (judge,) = judges.load([settings.reward])
+    (judge,) = judges.load([settings.reward], company="pairs")
     others = {other.label: other for other in judges.load(settings.rewards)}
     gold = None if settings.gold is None else judges.load([settings.gold])[0]
     folder = Path(settings.output)

@@ -54,7 +54,7 @@ class Judged:
 
 def run(settings: EvaluateReward) -> dict[str, Any]:
     """The accuracies, written to `settings.output`."""
-    (judge,) = judges.load([settings.reward])
+    (judge,) = judges.load([settings.reward], company="pairs")
     path = Path(settings.pairs)
     left_out: Counter[str] = Counter()
     found = read_pairs(path, settings.dimension, left_out)

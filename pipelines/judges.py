@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from mmalign.composition import Reward, labels
 from mmalign.types import RewardModel, Sample, Scores
 from rewardmodels.asking import ask
 from rewardmodels.combine import build, needs_group
+from rewardmodels.trust.duels import comparer_of
+
+Company = Literal["none", "pairs", "groups"]
+"""What a verb shows a reward at once: samples each for itself, also pairs, or whole groups."""
 
 
 @dataclass(frozen=True)
@@ -18,20 +23,36 @@ class Judge:
     label: str
     model: RewardModel
 
+    @property
+    def needs_group(self) -> bool:
+        """Whether it compares the samples of a call, and must see a group as a whole."""
+        return needs_group(self.model)
+
     def __call__(self, samples: Sequence[Sample]) -> Scores:
         """A row a sample; see `rewardmodels.asking`."""
         return ask(self.model, samples, name=self.label)
 
 
-def load(rewards: Sequence[Reward]) -> list[Judge]:
-    """The rewards, loaded; a second one of the same name is `name#2`. Those that compare samples are refused."""
+def load(rewards: Sequence[Reward], *, company: Company = "none") -> list[Judge]:
+    """The rewards, loaded; a second one of the same name is `name#2`. ValueError for those that need more company."""
     judges = []
     for label, reward in zip(labels(tuple(rewards)), rewards, strict=True):
-        model = build(reward)
-        if needs_group(model):
-            raise ValueError(
-                f"reward '{label}' compares the samples of a group with each other, and here each is scored alone: "
-                "take scales and rules that look at one sample (affine, sigmoid, percentile; sum, min, uwo, gate)"
-            )
-        judges.append(Judge(label, model))
+        judge = Judge(label, build(reward))
+        if company != "groups" and judge.needs_group:
+            _require_little_company(judge, company)
+        judges.append(judge)
     return judges
+
+
+def _require_little_company(judge: Judge, company: Company) -> None:
+    if comparer_of(judge.model) is None:
+        raise ValueError(
+            f"reward '{judge.label}' compares the samples of a group with each other, and here each is scored alone: "
+            "take scales and rules that look at one sample (affine, sigmoid, percentile; sum, min, uwo, gate), or "
+            "`mmalign score`, which judges groups as a whole"
+        )
+    if company != "pairs":
+        raise ValueError(
+            f"reward '{judge.label}' is a judge of pairs, and here each sample is scored alone: `mmalign score` asks "
+            "it for win rates within groups, `evaluate reward` and `check-reward` for pairs"
+        )

@@ -1,8 +1,9 @@
 """What is to be scored: a folder, a manifest or a JSONL file as an explicit list of items.
 
-A JSONL row is `{"image" (or "video", "media", "file"): path, "prompt": text}` with optional `id`, `source` (of an edit)
-and anything else, which rewards see as metadata; paths are relative to the file. A folder with `manifest.jsonl` is read
-by it. In any other folder every picture and video is an item, its prompt a text file of the same name or the one given.
+A JSONL row is `{"image" (or "video", "media", "file"): path, "prompt": text}` with optional `id`, `source` (of an
+edit), `group` (who is compared with whom, where a reward compares; else those of one prompt and source) and anything
+else, which rewards see as metadata; paths are relative to the file. A folder with `manifest.jsonl` is read by it. In
+any other folder every picture and video is an item, its prompt a text file of the same name or the one given.
 A row that cannot be used stays in the list, with its problem.
 """
 
@@ -36,6 +37,16 @@ class Item:
     def fingerprint(self) -> str:
         """Changes when the file, its source or the prompt does; part of what makes an item done."""
         return "|".join([self.prompt, _mark(self.file), _mark(self.source)])
+
+    @property
+    def group(self) -> str:
+        """Equal for items that a reward may compare: those of one `group`, or else of one prompt and source."""
+        nested = self.metadata.get("metadata")
+        own = self.metadata.get("group")
+        if own is None and isinstance(nested, Mapping):
+            own = nested.get("group")
+        source = None if self.source is None else self.source.as_posix()
+        return json.dumps([self.prompt, source] if own is None else [own], sort_keys=True)
 
 
 def _mark(path: Path | None) -> str:

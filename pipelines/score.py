@@ -3,7 +3,8 @@
 Output folder: `scores.jsonl` (one row an item: per reward its dimensions and overall, null with a reason where it could
 not be judged; for each reward that says how sure it is `log_variance` has the log of the variance of each dimension, on
 the scale of the scores), `summary.json`, `report.html`, and `shards/` that a re-run continues: what has a score, for
-the same file and prompt, is not judged again; what failed is tried again.
+the same file and prompt, is not judged again; what failed is tried again. Rewards that compare samples are given whole
+groups, and a group of which any member lacks a score is judged again (`pipelines.score_plan`).
 
 Shape legend: `B` items of a batch, `T` frames, `C H W` pixels.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,9 @@ from mmalign.types import Sample, Scores
 from pipelines import judges, manifest, score_report
 from pipelines.judges import Judge
 from pipelines.manifest import Item
+from pipelines.score_plan import Plan, Unit, windows
 from pipelines.settings import Score
 from pipelines.shards import Shards
-
-VIDEO_WEIGHT = 4
-"""A video counts as so many pictures when a window of decoded files is filled."""
-MANY_PIXELS = 2**21
-"""So many pixels more (25 MB as float32) and a picture counts as one more."""
 
 Row = dict[str, Any]
 
@@ -60,13 +57,14 @@ def run(settings: Score) -> Outcome:
     """Scores everything that has no score yet; see the module for what is written."""
     items = manifest.read(settings.input, prompt=settings.prompt)
     folder = Path(settings.output)
-    loaded = judges.load(settings.rewards)
+    loaded = judges.load(settings.rewards, company="groups")
+    plan = Plan.of(items, loaded)
     remember(settings, folder / "rewards.json")
     with Shards(folder / "shards") as shards:
-        todo = _missing(items, loaded, shards)
-        already_done = len(items) - len({item.id for item, _ in todo})
+        todo = plan.units(loaded, shards)
+        already_done = len(items) - sum(len(unit.items) for unit in todo)
         if todo:
-            _score(todo, settings, shards)
+            _score(plan, todo, settings, shards)
         rows = [_row(item, loaded, shards) for item in items]
     unscored = sum(any(found["overall"] is None for found in row["scores"].values()) for row in rows)
     _write_rows(folder / "scores.jsonl", rows)
@@ -93,74 +91,66 @@ def remember(settings: Score, path: Path) -> None:
     path.write_text(json.dumps(known | made, indent=2) + "\n", encoding="utf-8")
 
 
-def _missing(
-    items: Sequence[Item], loaded: Sequence[Judge], shards: Shards
-) -> list[tuple[Item, list[Judge]]]:
-    """Every item with the rewards that have not judged it yet."""
-    todo = []
-    for item in items:
-        lacking = [judge for judge in loaded if not shards.has_score(judge.label, item.id, item.fingerprint)]
-        if lacking:
-            todo.append((item, lacking))
-    return todo
-
-
-def _score(todo: Sequence[tuple[Item, list[Judge]]], settings: Score, shards: Shards) -> None:
-    """Window by window: decode ahead, group by size, ask every reward for what it lacks, write."""
-    wanted = {item.id: lacking for item, lacking in todo}
-    windows = _windows([item for item, _ in todo], settings.batch_size)
-    with tqdm(total=len(todo), desc="scoring", unit="file") as progress:
-        for decoded in _decode_ahead(windows, settings):
-            for item in decoded:
-                if item.problem is not None:
-                    for judge in wanted[item.item.id]:
-                        shards.add(judge.label, _failed(item.item, judge, item.problem))
-            for group in _alike([item for item in decoded if item.problem is None]):
-                for judge in {j.label: j for d in group for j in wanted[d.item.id]}.values():
-                    asked = [d for d in group if judge in wanted[d.item.id]]
-                    scores = judge([_sample(d) for d in asked])
-                    for row, d in enumerate(asked):
-                        shards.add(judge.label, _judged(d.item, scores, row))
+def _score(plan: Plan, todo: Sequence[Unit], settings: Score, shards: Shards) -> None:
+    """Window by window: decode ahead, ask every reward for what it lacks, write."""
+    with tqdm(total=sum(len(unit.items) for unit in todo), desc="scoring", unit="file") as progress:
+        for units, decoded in _decode_ahead(windows(todo, settings.batch_size), settings):
+            wanted = {id: lacking for unit in units for id, lacking in unit.alone.items()}
+            for one in decoded.values():
+                if one.problem is not None:
+                    for judge in wanted[one.item.id]:
+                        shards.add(judge.label, _failed(one.item, judge, one.problem, plan))
+            for alike in _alike(
+                [one for one in decoded.values() if one.problem is None], settings.batch_size
+            ):
+                for judge in {j.label: j for one in alike for j in wanted[one.item.id]}.values():
+                    _ask(judge, [one for one in alike if judge in wanted[one.item.id]], plan, shards)
+            for unit in units:
+                _compare(unit, [decoded[item.id] for item in unit.items], plan, shards)
             shards.flush()
             progress.update(len(decoded))
 
 
-def _windows(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
-    """Items in order, as many at a time as may be decoded together; a large picture counts as several."""
-    window: list[Item] = []
-    weight = 0
-    for item in items:
-        cost = _cost(item)
-        if window and weight + cost > batch_size:
-            yield window
-            window, weight = [], 0
-        window.append(item)
-        weight += cost
-    if window:
-        yield window
+def _compare(unit: Unit, members: Sequence[_Decoded], plan: Plan, shards: Shards) -> None:
+    """A group as a whole; a member that could not be read is told why, and the others are judged without it."""
+    for judge in unit.whole:
+        for one in members:
+            if one.problem is not None:
+                shards.add(judge.label, _failed(one.item, judge, one.problem, plan))
+        readable = [one for one in members if one.problem is None]
+        if readable:
+            _ask(judge, readable, plan, shards)
 
 
-def _cost(item: Item) -> int:
-    if item.file is None or item.problem is not None:
-        return 1
-    if media.is_video(item.file):
-        return VIDEO_WEIGHT
-    return 1 + media.num_pixels(item.file) // MANY_PIXELS
+def _ask(judge: Judge, asked: Sequence[_Decoded], plan: Plan, shards: Shards) -> None:
+    scores = judge([_sample(one, grouped=judge.needs_group) for one in asked])
+    for row, one in enumerate(asked):
+        shards.add(judge.label, _judged(one.item, scores, row, plan.mark(judge, one.item)))
 
 
-def _decode_ahead(windows: Iterable[list[Item]], settings: Score) -> Iterator[list[_Decoded]]:
+def _decode_ahead(
+    planned: Iterable[list[Unit]], settings: Score
+) -> Iterator[tuple[list[Unit], dict[str, _Decoded]]]:
     """The next window is decoded by workers while the present one is judged; memory holds two windows."""
     if settings.workers == 0:
-        yield from ([_decode(item, settings) for item in window] for window in windows)
+        for units in planned:
+            yield units, {item.id: _decode(item, settings) for unit in units for item in unit.items}
         return
     with ThreadPoolExecutor(settings.workers) as pool:
-        ahead: list[list[Future[_Decoded]]] = []
-        for window in windows:
-            ahead.append([pool.submit(_decode, item, settings) for item in window])
+        ahead: list[tuple[list[Unit], dict[str, Future[_Decoded]]]] = []
+        for units in planned:
+            items = [item for unit in units for item in unit.items]
+            ahead.append((units, {item.id: pool.submit(_decode, item, settings) for item in items}))
             if len(ahead) == 2:
-                yield [future.result() for future in ahead.pop(0)]
-        for futures in ahead:
-            yield [future.result() for future in futures]
+                yield _waited(*ahead.pop(0))
+        for one in ahead:
+            yield _waited(*one)
+
+
+def _waited(
+    units: list[Unit], futures: Mapping[str, Future[_Decoded]]
+) -> tuple[list[Unit], dict[str, _Decoded]]:
+    return units, {id: future.result() for id, future in futures.items()}
 
 
 def _decode(item: Item, settings: Score) -> _Decoded:
@@ -176,27 +166,28 @@ def _decode(item: Item, settings: Score) -> _Decoded:
     return _Decoded(item, frames, source, None)
 
 
-def _alike(decoded: Sequence[_Decoded]) -> list[list[_Decoded]]:
-    """Groups of one shape, so that a reward may stack what it is given."""
+def _alike(decoded: Sequence[_Decoded], most: int) -> list[list[_Decoded]]:
+    """At most so many of one shape, so that a reward may stack what it is given."""
     groups: dict[tuple[Any, ...], list[_Decoded]] = {}
     for one in decoded:
         assert one.frames is not None
         shape = (tuple(one.frames.shape), None if one.source is None else tuple(one.source.shape))
         groups.setdefault(shape, []).append(one)
-    return list(groups.values())
+    return [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
 
 
-def _sample(decoded: _Decoded) -> Sample:
+def _sample(decoded: _Decoded, *, grouped: bool) -> Sample:
     item = decoded.item
     assert decoded.frames is not None
-    return Sample(item.prompt, decoded.frames, decoded.source, item.id, item.metadata)
+    metadata = {**item.metadata, "group": item.group} if grouped else item.metadata
+    return Sample(item.prompt, decoded.frames, decoded.source, item.id, metadata)
 
 
-def _judged(item: Item, scores: Scores, row: int) -> Row:
+def _judged(item: Item, scores: Scores, row: int, mark: str) -> Row:
     valid, overall = bool(scores.valid[row]), float(scores.overall[row])
     made = {
         "id": item.id,
-        "fingerprint": item.fingerprint,
+        "fingerprint": mark,
         "scores": _by_name(scores, scores.values[row]) | {"overall": _plain(overall)},
         "reason": None if valid else scores.reasons[row],
     }
@@ -209,9 +200,9 @@ def _by_name(scores: Scores, values: Tensor) -> dict[str, float | None]:
     return {name: _plain(value) for name, value in zip(scores.names, values.tolist(), strict=True)}
 
 
-def _failed(item: Item, judge: Judge, reason: str) -> Row:
+def _failed(item: Item, judge: Judge, reason: str, plan: Plan) -> Row:
     nothing = dict.fromkeys((*judge.model.dimensions, "overall"))
-    return {"id": item.id, "fingerprint": item.fingerprint, "scores": nothing, "reason": reason}
+    return {"id": item.id, "fingerprint": plan.mark(judge, item), "scores": nothing, "reason": reason}
 
 
 def _row(item: Item, loaded: Sequence[Judge], shards: Shards) -> Row:

@@ -13,7 +13,8 @@ from mmalign.types import RewardModel, Sample, Scores
 
 
 def ask(model: RewardModel, samples: Sequence[Sample], *, name: str | None = None) -> Scores:
-    """A row a sample, on the CPU, without gradients. When a batch is refused, its samples are asked for one by one.
+    """A row a sample, on the CPU, without gradients. When a batch is refused, its samples are asked for one by one; a
+    reward that compares them (`needs_group`) is asked again for those that it does not refuse alone.
 
     Only a `ValueError` is a refusal; any other error is a defect of the reward and is passed on.
     """
@@ -40,7 +41,9 @@ def _ask(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
         scores = model(samples=samples)
     except ValueError as problem:
         if len(samples) == 1:
-            return Scores.failed([" ".join(str(problem).split())], model.dimensions)
+            return Scores.failed([_words(problem)], model.dimensions)
+        if getattr(model, "needs_group", False):
+            return _without_broken(model, samples, name, _words(problem))
         parts = [_ask(model, [sample], name) for sample in samples]
         certain = next((part for part in parts if part.log_variance is not None), None)
         return Scores.cat([_like(part, certain) for part in parts])
@@ -49,6 +52,30 @@ def _ask(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
             f"{name} gave {len(scores)} scores for {len(samples)} samples: it must give one each"
         )
     return _on_cpu(scores)
+
+
+def _without_broken(model: RewardModel, samples: Sequence[Sample], name: str, why: str) -> Scores:
+    """The group without those that are refused alone; where nobody is or all are, the group has no scores."""
+    reasons = [_refusal(model, sample) for sample in samples]
+    good = [k for k, reason in enumerate(reasons) if reason is None]
+    if len(good) in (0, len(samples)):
+        return Scores.failed([reason or why for reason in reasons], model.dimensions)
+    rest = _ask(model, [samples[k] for k in good], name)
+    lost = _like(Scores.failed([reason for reason in reasons if reason is not None], model.dimensions), rest)
+    order = [*good, *(k for k, reason in enumerate(reasons) if reason is not None)]
+    return Scores.cat([rest, lost]).select(torch.tensor(order).argsort())
+
+
+def _refusal(model: RewardModel, sample: Sample) -> str | None:
+    try:
+        model(samples=[sample])
+    except ValueError as problem:
+        return _words(problem)
+    return None
+
+
+def _words(problem: ValueError) -> str:
+    return " ".join(str(problem).split())
 
 
 def _like(failed: Scores, other: Scores | None) -> Scores:

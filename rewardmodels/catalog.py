@@ -188,8 +188,7 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
         module, _, function = entry.loader.partition(":")
         loader = getattr(importlib.import_module(module), function)
         _check_options(name_or_path, loader, options)
-        reward: RewardModel = loader(**entry.arguments, **options)
-        return reward
+        return _as_reward(loader(**entry.arguments, **options))
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         from rewardmodels.combine import from_file
@@ -213,6 +212,16 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
     raise ValueError(
         f"no reward '{name_or_path}': {hint} (or a model folder, a YAML file, or a Python function as module:name)"
     )
+
+
+def _as_reward(made: Any) -> RewardModel:
+    """What a loader made; a judge of pairs, which scores nothing alone, as win rates within groups."""
+    if callable(getattr(made, "compare", None)):
+        from rewardmodels.judges.pairwise import WinRate
+
+        made = WinRate(made)
+    reward: RewardModel = made
+    return reward
 
 
 def _folder_loader(path: Path) -> Any:

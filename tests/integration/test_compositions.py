@@ -67,7 +67,3 @@ def test_files_are_scored_by_a_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):  # the same file, another content: scores of both must not be mixed
         main([*words, "--reward", str(good)])
     assert "holds scores of another" in capsys.readouterr().err
-    (tmp_path / "ranks.yaml").write_text("name: ranks\nscale: rank\nrewards: [brightness]")
-    with pytest.raises(SystemExit):
-        main([*words, "--reward", str(tmp_path / "ranks.yaml")])
-    assert "compares the samples of a group" in capsys.readouterr().err

@@ -5,8 +5,10 @@ Everything that is refused is a `Refusal` with an HTTP status and a sentence tha
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,10 +33,12 @@ class Limits:
     max_pixels: int = 2**24  # decoded, over all media and frames of a request: 64 pictures of 512 x 512
     timeout: float = 60.0  # seconds, from the first byte of a request to its answer
     max_requests: int = 64  # at once; the next one is told to come again
-    hold: int = 8  # the bytes and pixels of so many largest requests are held at once
+    hold: int = 8  # the bytes and pixels of so many largest requests are held at once; of unfinished ones as many bytes
+    patience: float = 10.0  # seconds a body may take, however small; then it must have come at `slowest`
+    slowest: float = 2.0**16  # bytes a second
 
     def __post_init__(self) -> None:
-        for name in ("max_media", "max_bytes", "max_pixels", "timeout", "max_requests", "hold"):
+        for name in self.__dataclass_fields__:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
@@ -54,7 +58,10 @@ class Refusal(Exception):
 
 
 class Room:
-    """How much of everything is held at once. Used from several threads."""
+    """How much of everything is held at once. Used from several threads.
+
+    Three quarters of the places are the most that one address gets, so that another finds one.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -64,18 +71,26 @@ class Room:
             "bytes": limits.hold * limits.max_bytes,
             "pixels": limits.hold * limits.max_pixels,
         }
+        self.share = limits.max_requests - limits.max_requests // 4
+        self.guests: Counter[str] = Counter()  # requests by address
         self.lock = threading.Lock()
 
     @contextmanager
-    def enter(self) -> Iterator[Place]:
+    def enter(self, address: str) -> Iterator[Place]:
         """A place for one request; what it took is given back at the end. A full room is a 503."""
         place = Place(self)
-        place.take("requests", 1)
+        with self.lock:
+            if self.guests[address] >= self.share:
+                raise Refusal(503, "too much at once from one address: come again", retry_after=BUSY_SECONDS)
+            self.guests[address] += 1
         try:
+            place.take("requests", 1)
             yield place
         finally:
             with self.lock:
                 place.left = True
+                self.guests[address] -= 1
+                self.guests += Counter()  # forgets who has left
                 for kind, amount in place.taken.items():
                     self.held[kind] -= amount
 
@@ -100,20 +115,28 @@ class Place:
             self.taken[kind] = self.taken.get(kind, 0) + amount
 
 
-async def read_body(request: Request, limits: Limits, place: Place) -> bytes:
-    """The whole body, refused by its announced length or as soon as it grows too long."""
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The whole body, refused by its announced length, or as soon as it grows too long or comes too slowly."""
     announced = request.headers.get("content-length", "")
     too_long = Refusal(413, f"the body is larger than {limits.max_bytes} bytes: send fewer samples at a time")
     if announced.isdigit() and int(announced) > limits.max_bytes:
         raise too_long
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limits.max_bytes:
-            raise too_long
-        place.take("bytes", len(chunk))
-        chunks.append(chunk)
+    latest = asyncio.get_running_loop().time() + limits.patience
+    try:
+        async with asyncio.timeout_at(latest) as clock:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limits.max_bytes:
+                    raise too_long
+                chunks.append(chunk)
+                clock.reschedule(latest + size / limits.slowest)
+    except TimeoutError:
+        raise Refusal(
+            408,
+            f"the body comes too slowly: {size} bytes in more than {limits.patience:g} s; send fewer samples",
+        ) from None
     return b"".join(chunks)
 
 

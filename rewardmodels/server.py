@@ -5,8 +5,9 @@
     POST /score     `rewardmodels.wire` says what is asked and answered
 
 Samples of several requests are judged in one batch (`rewardmodels.desk`). What a request may hold, and what is held
-of all requests at once, is bounded (`rewardmodels.reception`); sizes are checked before anything is decoded. A client
-that goes away takes its job out of the queue. Errors are `{"error": sentence}`.
+of all requests at once, is bounded (`rewardmodels.reception`); sizes are checked before anything is decoded. A request
+takes its place once its body is in, and connections that dawdle make way (`rewardmodels.door`), so that slow clients
+keep nobody out. A client that goes away takes its job out of the queue. Errors are `{"error": sentence}`.
 
 Legend: `B` samples.
 """
@@ -32,17 +33,15 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import mmalign
 from mmalign.types import Scores
 from rewardmodels import reception, wire
 from rewardmodels.catalog import CATALOG
 from rewardmodels.desk import Desk, Full
+from rewardmodels.door import Door, Line
 from rewardmodels.reception import Limits, Order, Refusal, Room
 
-SILENT_SECONDS = 10.0
-"""A connection that has not sent a whole request head by then is closed."""
 GONE = 499  # the client closed the connection; nobody reads this answer
 
 log = logging.getLogger("mmalign.serve")
@@ -105,8 +104,10 @@ class Reception:
         self._check(request)
         try:
             async with asyncio.timeout(self.limits.timeout):
-                with self.room.enter() as place:
-                    return await self._score(request, place)
+                body = await reception.read_body(request, self.limits)
+                with self.room.enter(request.client.host if request.client else "") as place:
+                    place.take("bytes", len(body))
+                    return await self._score(request, body, place)
         except TimeoutError:
             raise Refusal(
                 504, f"not done within {self.limits.timeout:g} s: send fewer samples at a time"
@@ -114,8 +115,7 @@ class Reception:
         except ClientDisconnect:
             return Response(status_code=GONE)
 
-    async def _score(self, request: Request, place: reception.Place) -> Response:
-        body = await reception.read_body(request, self.limits, place)
+    async def _score(self, request: Request, body: bytes, place: reception.Place) -> Response:
         parts: dict[str, wire.Blob] = {}
         if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             body, parts = await reception.read_form(request, body, self.limits)
@@ -219,29 +219,15 @@ def describe(name: str, desk: Desk) -> dict[str, Any]:
     }
 
 
-class PatientOnce(H11Protocol):
-    """uvicorn's HTTP, and a connection that sends no whole request head within `SILENT_SECONDS` is closed."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the clock of the first request; later ones have uvicorn's own."""
-        super().connection_made(transport)
-        self.loop.call_later(SILENT_SECONDS, self._close_if_silent)
-
-    def _close_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
-
-
 def server(app: FastAPI, limits: Limits) -> uvicorn.Server:
-    """uvicorn, set up so that idle and silent connections go away and not too many are open at once."""
+    """uvicorn, set up so that idle and silent connections go away and a flood of them shuts nobody out."""
     config = uvicorn.Config(
         app,
-        http=PatientOnce,
+        http=partial(Line, door=Door(limits)),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=8 * limits.max_requests,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=5,
     )

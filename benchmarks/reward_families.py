@@ -1,8 +1,11 @@
-"""Every family of hidden-state rewards, trained from nothing on shapes with a tiny Qwen3-VL: one table.
+"""Every family of hidden-state rewards, trained on shapes with a tiny Qwen3-VL: one table.
 
     python benchmarks/reward_families.py --worlds images edits videos
 
-A run takes the recipe of its family, `reward/<family>`, for `--updates` updates on the endless stream of one world,
+Published rewards start from a VLM that has learned to see, and so do these. The start of a world is a tiny Qwen3-VL:
+of images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
+`reward/base-reward-like` for `--start-updates` updates. From it a run takes the recipe of its family,
+`reward/<family>`, with a new head and a new template, for `--updates` updates on the endless stream of the world,
 whose annotators are uncertain and see ties. Measured on prompts that were neither trained nor calibrated on: the pair
 accuracy that fresh answers can be expected to give, beside the best that anyone could reach, and their ratio; the same
 three ways, with ties by the calibrated threshold; by dimension where there are several; and the probes of
@@ -25,21 +28,21 @@ from typing import Any
 import torch
 
 import rewardmodels
+from mmalign.shapes import bundled_path
 from mmalign.shapes.worlds import WORLDS
 from pipelines import train_reward
 from rewardmodels.shape_probes import probe
 
 NAMES = {"images": "shapes", "edits": "shapes-edits", "videos": "shapes-videos"}
+FIRST = "base-reward-like"
 STAGES = {
-    "images": "[{until: 0.03, categories: [single_object, colors], damage: 0.0},"
-    " {until: 0.10, categories: [single_object, colors, size, counting, two_object], damage: 0.2},"
-    " {until: 0.20, damage: 0.35}, {until: 1.0, damage: 0.5}]",
     "edits": "[{until: 0.10, categories: [recolor, remove, replace], damage: 0.0}, {until: 0.2, damage: 0.2},"
     " {until: 1.0, damage: 0.5}]",
     "videos": "[{until: 0.10, categories: [recolor, move], damage: 0.0}, {until: 0.2, damage: 0.2},"
     " {until: 1.0, damage: 0.5}]",
 }
-"""From easy to hard: without it the first updates see nothing that they could learn from."""
+"""From easy to hard, for a start from nothing: without it the first updates see nothing that they could learn from."""
+PIXELS = 32 * 32
 THETA = 2.0
 """Tie parameter of the annotators: at equal worth a third of the answers are ties."""
 
@@ -110,12 +113,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--worlds", nargs="+", default=["images"], choices=list(NAMES))
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--updates", type=int, default=2600)
+    parser.add_argument("--updates", type=int, default=400, help="updates of each family")
+    parser.add_argument(
+        "--start-updates", type=int, default=2600, help="updates of the start of edits and of videos"
+    )
     parser.add_argument(
         "--num-prompts", type=int, default=1000, help="prompts to calibrate and to measure on"
     )
     parser.add_argument("--num-probes", type=int, default=400, help="contrasts of each probe")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further recipe overrides")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="further overrides of families"
+    )
+    parser.add_argument("--set-start", nargs="*", default=[], metavar="KEY=VALUE", help="and of the starts")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", default="runs/reward-families")
     return parser.parse_args(arguments)
@@ -123,21 +132,47 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     """One training with what was measured after it."""
-    name, target = NAMES[world], Path(options.output) / f"{world}-{family}"
+    target, num = Path(options.output) / f"{world}-{family}", options.updates
     overrides = [
-        f"data.pairs={name}", f"data.heldout={name}", f"data.calibration={name}",
-        f"data.shapes.theta={THETA}", f"data.shapes.stages={STAGES[world]}",
-        f"budget.updates={options.updates}", f"optimizer.warmup={min(50, max(1, options.updates // 10))}",
-        f"evaluation.every={max(1, options.updates // 10)}", f"evaluation.final_prompts={options.num_prompts}",
-        f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set,
+        "model.scratch=null", f"model.backbone={start_of(world, options)}",
+        f"model.pixels=[{PIXELS}, {PIXELS}]", f"model.frames={{min_frames: 2, max_pixels: {PIXELS}}}",
+        "optimizer.lr=5e-4", "method.average=0.99",
+        *shared(world, num, options), f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set,
     ]  # fmt: skip
     quality = train_reward.run(f"reward/{family}", overrides)
-    reward = rewardmodels.load(str(target / "reward"))
-    probes = probe(reward, WORLDS[name], num=options.num_probes)
+    probes = probe(rewardmodels.load(str(target / "reward")), WORLDS[NAMES[world]], num=options.num_probes)
     return {
         "family": family, "world": world, "quality": quality, "probes": probes,
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)",
     }  # fmt: skip
+
+
+def start_of(world: str, options: argparse.Namespace) -> Path:
+    """The folder of the VLM that every family of a world starts from, trained now if it is not there yet."""
+    if world == "images":
+        return bundled_path("reward")
+    target = Path(options.output) / f"{world}-start"
+    if not (target / "reward").exists():
+        stages = f"data.shapes.stages={STAGES[world]}"
+        overrides = [
+            *shared(world, options.start_updates, options),
+            stages,
+            f"output={target}",
+            *options.set_start,
+        ]
+        train_reward.run(f"reward/{FIRST}", overrides)
+    return target / "reward"
+
+
+def shared(world: str, num_updates: int, options: argparse.Namespace) -> list[str]:
+    """What every training of a world is told."""
+    name = NAMES[world]
+    return [
+        f"data.pairs={name}", f"data.heldout={name}", f"data.calibration={name}",
+        f"data.shapes.theta={THETA}", f"budget.updates={num_updates}",
+        f"optimizer.warmup={min(50, max(1, num_updates // 10))}",
+        f"evaluation.every={max(1, num_updates // 4)}", f"evaluation.final_prompts={options.num_prompts}",
+    ]  # fmt: skip
 
 
 def write_table(folder: Path) -> None:

@@ -66,7 +66,8 @@ def test_dropout_draws_and_adapters_go_on_bit_by_bit(tmp_path: Path, monkeypatch
 def test_the_benchmark_trains_measures_and_tabulates_and_the_command_scores(tmp_path: Path) -> None:
     arguments = [
         "--worlds", "videos", "--families", "video-reward-like", "--updates", "2", "--num-prompts", "12",
-        "--num-probes", "6", "--threads", "1", "--output", str(tmp_path / "table"), "--set", *TINY[:-1],
+        "--num-probes", "6", "--threads", "1", "--output", str(tmp_path / "table"), "--start-updates", "2",
+        "--set-start", *TINY[:-1], "--set", *TINY[1:-1],
     ]  # fmt: skip
     reward_families.main(arguments)
     result = json.loads((tmp_path / "table" / "videos-video-reward-like.json").read_text())

@@ -9,7 +9,7 @@ from typing import Literal
 from mmalign.composition import Reward, labels
 from mmalign.types import RewardModel, Sample, Scores
 from rewardmodels.asking import ask
-from rewardmodels.combine import build, needs_group
+from rewardmodels.combine import Combined, build, needs_group
 from rewardmodels.trust.duels import comparer_of
 
 Company = Literal["none", "pairs", "groups"]
@@ -37,22 +37,31 @@ def load(rewards: Sequence[Reward], *, company: Company = "none") -> list[Judge]
     """The rewards, loaded; a second one of the same name is `name#2`. ValueError for those that need more company."""
     judges = []
     for label, reward in zip(labels(tuple(rewards)), rewards, strict=True):
-        judge = Judge(label, build(reward))
-        if company != "groups" and judge.needs_group:
-            _require_little_company(judge, company)
-        judges.append(judge)
+        model = build(reward)
+        if company != "groups" and needs_group(model):
+            model = _require_little_company(label, _only_part(model), company)
+        judges.append(Judge(label, model))
     return judges
 
 
-def _require_little_company(judge: Judge, company: Company) -> None:
-    if comparer_of(judge.model) is None:
+def _only_part(model: RewardModel) -> RewardModel:
+    """What stands alone in a YAML file; a composition of one changes nothing but the name."""
+    if isinstance(model, Combined) and len(model.parts) == 1:
+        return model.parts[0][2]
+    return model
+
+
+def _require_little_company(label: str, model: RewardModel, company: Company) -> RewardModel:
+    """A judge of pairs where pairs are shown; ValueError for everything else that compares."""
+    if comparer_of(model) is None:
         raise ValueError(
-            f"reward '{judge.label}' compares the samples of a group with each other, and here each is scored alone: "
+            f"reward '{label}' compares the samples of a group with each other, and here each is scored alone: "
             "take scales and rules that look at one sample (affine, sigmoid, percentile; sum, min, uwo, gate), or "
             "`mmalign score`, which judges groups as a whole"
         )
     if company != "pairs":
         raise ValueError(
-            f"reward '{judge.label}' is a judge of pairs, and here each sample is scored alone: `mmalign score` asks "
+            f"reward '{label}' is a judge of pairs, and here each sample is scored alone: `mmalign score` asks "
             "it for win rates within groups, `evaluate reward` and `check-reward` for pairs"
         )
+    return model

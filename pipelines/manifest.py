@@ -1,9 +1,10 @@
 """What is to be scored: a folder, a manifest or a JSONL file as an explicit list of items.
 
 A JSONL row is `{"image" (or "video", "media", "file"): path, "prompt": text}` with optional `id`, `source` (of an
-edit), `group` (who is compared with whom, where a reward compares; else those of one prompt and source) and anything
-else, which rewards see as metadata; paths are relative to the file. A folder with `manifest.jsonl` is read by it. In
-any other folder every picture and video is an item, its prompt a text file of the same name or the one given.
+edit), `reference` (a picture that some rewards compare with), `group` (who is compared with whom, where a reward
+compares; else those of one prompt and source) and anything else, which rewards see as metadata; paths are relative to
+the file. A folder with `manifest.jsonl` is read by it. In any other folder every picture and video is an item, its
+prompt a text file of the same name or the one given.
 A row that cannot be used stays in the list, with its problem.
 """
 
@@ -20,6 +21,8 @@ from mmalign import media
 MANIFEST = "manifest.jsonl"
 FILE_KEYS = ("media", "image", "video", "file", "path")
 OWN_KEYS = frozenset({*FILE_KEYS, "id", "prompt", "source"})
+REFERENCE = "reference"
+"""The key of a picture that some rewards compare with; a file of that name is looked for beside the JSONL."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ class Item:
     @property
     def fingerprint(self) -> str:
         """Changes when the file, its source or the prompt does; part of what makes an item done."""
-        return "|".join([self.prompt, _mark(self.file), _mark(self.source)])
+        beside = self.metadata.get(REFERENCE)
+        known = [_mark(Path(beside))] if isinstance(beside, str) and beside else []
+        return "|".join([self.prompt, _mark(self.file), _mark(self.source), *filter(None, known)])
 
     @property
     def group(self) -> str:
@@ -125,6 +130,9 @@ def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
         )
     source = None if row.get("source") is None else path.parent / row["source"]
     rest = {key: value for key, value in row.items() if key not in OWN_KEYS}
+    beside = rest.get(REFERENCE)
+    if isinstance(beside, str) and beside and _mark(path.parent / beside):
+        rest[REFERENCE] = (path.parent / beside).as_posix()
     return Item(identity, path.parent / name, own, source, rest)
 
 

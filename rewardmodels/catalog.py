@@ -42,7 +42,10 @@ class Entry:
     extra: str = ""
     differentiable: bool = False
     over_sets: bool = False
-    """Judges a sample by what it adds to the others of its prompt or call, so it must see them together."""
+    """Judges a sample by the others of its prompt or call (what it adds to them, or how often it wins), so it must see
+    them together."""
+    beside: str = ""
+    """The picture that a sample must bring along in its metadata, by its key."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -227,7 +230,7 @@ def _as_reward(made: Any) -> RewardModel:
 def _folder_loader(path: Path) -> Any:
     """What opens a saved reward of this family."""
     family = json.loads((path / CONFIG).read_text(encoding="utf-8")).get("family")
-    module = "rewardmodels.plural" if family == "plural" else "rewardmodels.vlm"
+    module = {"plural": "rewardmodels.plural", "clip": "rewardmodels.clip.trained"}.get(family, "rewardmodels.vlm")
     return importlib.import_module(module).load_folder
 
 

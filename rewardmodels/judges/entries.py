@@ -11,16 +11,17 @@ LOADER = "rewardmodels.judges.load:load_judge"
 
 def _line(
     about: str, dimensions: tuple[str, ...], scale: str, modalities: tuple[str, ...], licence: str,
-    weights: str = ANY, memory: str = "that of the model",
+    weights: str = ANY, memory: str = "that of the model", **more: Any,
 ) -> Mapping[str, Any]:  # fmt: skip
     return {
         "about": about, "dimensions": dimensions, "scale": scale, "modalities": modalities, "licence": licence,
-        "weights": weights, "memory": memory, "size": memory if memory.endswith("GB") else "",
+        "weights": weights, "memory": memory, "size": memory if memory.endswith("GB") else "", **more,
     }  # fmt: skip
 
 
 MODEL = "that of the model"
 EDITS, IMAGES = ("edit",), ("image",)
+WINS, WITHIN = ("win_rate",), "[0, 1], win rate within a group"
 LINES: Mapping[str, Mapping[str, Any]] = {
     "editscore": _line(
         "EditScore: two questions, each two numbers 0 to 25; the smaller of each, their geometric mean",
@@ -93,5 +94,24 @@ LINES: Mapping[str, Mapping[str, Any]] = {
             "appealing", "people", "body", "face", "hands",
         ),
         "weighted sum of answers in [-1, 1]", IMAGES, MODEL, "Qwen/Qwen2.5-VL-7B-Instruct", "16 GB",
+    ),
+    "rewarddance": _line(
+        "RewardDance: P(yes) that the candidate beats the reference in metadata['reference'], decided first",
+        ("better",), "[0, 1]", IMAGES, MODEL, beside="reference",
+    ),
+    "rewarddance-reasoned": _line(
+        "RewardDance with reasoning before the verdict", ("better",), "[0, 1]", IMAGES, MODEL, beside="reference",
+    ),
+    "unifiedreward-pair": _line(
+        "UnifiedReward, two images: which is better, in both orders", WINS, WITHIN, IMAGES, "MIT (code)",
+        "CodeGoat24/UnifiedReward-2.0-qwen-7b", "16 GB", over_sets=True,
+    ),
+    "unifiedreward-edit-pair": _line(
+        "UnifiedReward-Edit, two edits of one picture: which is better, in both orders", WINS, WITHIN, EDITS,
+        "MIT (code)", "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b", "17 GB", over_sets=True,
+    ),
+    "one-or-two": _line(
+        "any instruction model, two images: the probabilities of 1 and 2, log-odds averaged over both orders",
+        WINS, WITHIN, IMAGES, MODEL, over_sets=True,
     ),
 }  # fmt: skip

@@ -53,7 +53,7 @@ REWARDS: dict[str, Callable[[Path], RewardModel]] = {
     **{
         name: lambda folder, name=name: tiny_rewards.load(name, folder)
         for name, entry in rewardmodels.available().items()
-        if "image" in entry.modalities and not entry.over_sets
+        if "image" in entry.modalities and not entry.over_sets and not entry.beside
     },
     "shapes-verifier, passed": lambda _: rewardmodels.load("shapes-verifier", score="passed"),
     "function": lambda _: rewardmodels.load(f"{__name__}:brightness"),

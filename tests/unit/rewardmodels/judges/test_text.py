@@ -14,6 +14,7 @@ import torch
 
 import rewardmodels
 from mmalign.types import RewardModel, Sample
+from rewardmodels.combine import needs_group
 from rewardmodels.judges.chat import Question, Sampling
 from rewardmodels.judges.load import load_judge
 from rewardmodels.judges.settings import FOLDER, read_judge
@@ -177,21 +178,19 @@ def test_every_file_builds_and_the_catalogue_says_the_same() -> None:
     for file in sorted(FOLDER.glob("*.yaml")):
         settings = read_judge(file.stem)
         assert settings.name == file.stem
-        if settings.judge.kind == "pair" or getattr(
-            settings.judge, "reference", False
-        ):  # not for lone samples
-            assert settings.name not in catalogue
-            continue
         critiqued = settings.judge.kind == "critiqued"
-        built = load_judge(
-            config=file.stem,
+        built = rewardmodels.load(
+            file.stem,
             engine=Scripted() if settings.judge.kind != "echo" else EchoOnly(),
             scorer="brightness" if critiqued else None,
         )
         entry = catalogue[file.stem]
+        assert entry.over_sets == (settings.judge.kind == "pair") == needs_group(built)
+        assert bool(entry.beside) == getattr(settings.judge, "reference", False)
         assert isinstance(built, RewardModel)
         assert entry.dimensions == (("the scorer's",) if critiqued else built.dimensions)
-        assert set(entry.modalities) == set(settings.modalities) and entry.scale == settings.scale
+        assert set(entry.modalities) == set(settings.modalities)
+        assert entry.over_sets or entry.scale == settings.scale
         assert entry.licence == settings.licence and entry.about == settings.about
         assert (entry.weights or None) == (settings.checkpoint or "option path, or server and model")
 

@@ -41,6 +41,7 @@ from rewardmodels.examination import (
 from rewardmodels.fresh import from_backbone
 from rewardmodels.recipe import LEVEL_LOSSES, RewardRecipe
 from rewardmodels.scratch import build, settings_of
+from rewardmodels.skips import FREE, MOST, Skips
 from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
 from rewardmodels.training import RewardTraining, with_calibration
 from rewardmodels.vlm import VlmReward, load_folder
@@ -70,6 +71,10 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         "threads": torch.get_num_threads(),
     }
     quality = finish(recipe, task, folder, cost)
+    if task.skips is not None:
+        quality["left_out"] = task.skips.as_dict()
+        if task.skips.bad:
+            tell(task.skips.summary())
     (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
     tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
     return quality
@@ -77,9 +82,11 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
 
 def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, RewardTraining]:
     """Model, pairs and examination put together, ready to train; and the task it trains."""
+    skips = None if recipe.data.pairs in WORLDS else Skips()
     task = RewardTraining(
-        build_model(recipe), recipe, build_source(recipe), processes, examine=partial(examine, recipe)
-    )
+        build_model(recipe), recipe, build_source(recipe, skips), processes, examine=partial(examine, recipe),
+        skips=skips,
+    )  # fmt: skip
     settings = recipe.optimizer
     make = partial(make_optimizer, recipe, task)
     plan = Run(
@@ -127,20 +134,29 @@ def build_model(recipe: RewardRecipe) -> VlmReward:
     )  # fmt: skip
 
 
-def build_source(recipe: RewardRecipe) -> PairSource:
-    """The training pairs or ratings."""
+def build_source(recipe: RewardRecipe, skips: Skips | None = None) -> PairSource:
+    """The training pairs or ratings; what cannot be read of a file is counted in `skips`, or refused without."""
     data, dimensions = recipe.data, recipe.method.label_dimensions
     binary = data.labels == "binary" and recipe.method.loss not in LEVEL_LOSSES
     if data.pairs in WORLDS:
         world = WORLDS[data.pairs]
         return ShapesSource(data.shapes, recipe.seed, world=world, dimensions=dimensions, binary=binary)
-    return FileSource(Path(data.pairs), data.comparisons_per_bundle, recipe.seed, dimensions, binary=binary)
+    return FileSource(
+        Path(data.pairs), data.comparisons_per_bundle, recipe.seed, dimensions, binary=binary, skips=skips
+    )
 
 
-def judged(recipe: RewardRecipe, model: VlmReward, half: Half, num_prompts: int) -> dict[str, Judged]:
+def judged(
+    recipe: RewardRecipe,
+    model: VlmReward,
+    half: Half,
+    num_prompts: int,
+    left_out: dict[str, int] | None = None,
+) -> dict[str, Judged]:
     """The held-out or calibration pairs with the model's scores by dimension, if the recipe has any.
 
-    `overall` comes first where it was labelled; without it the dimensions stand for themselves.
+    `overall` comes first where it was labelled; without it the dimensions stand for themselves. How many lines and
+    pairs of a file could not be used is told in `left_out`.
     """
     data = recipe.data
     place = data.heldout if half == "evaluation" else data.calibration
@@ -152,17 +168,31 @@ def judged(recipe: RewardRecipe, model: VlmReward, half: Half, num_prompts: int)
             model, half, num_prompts=num_prompts, law=law_of(data.shapes), world=WORLDS[place],
             dimensions=dimensions,
         )  # fmt: skip
-    pairs = FileSource(Path(place), data.comparisons_per_bundle, recipe.seed, dimensions).all()
+    skips = Skips()
+    pairs = FileSource(Path(place), data.comparisons_per_bundle, recipe.seed, dimensions, skips=skips).all()
+    skips.settle()
+    skips.require_few(place, last=True)
     if data.heldout == data.calibration:  # one file for both: each gets the prompts of its half
         pairs = [pair for pair in pairs if half_of_group(pair.group or pair.prompt) == half]
     found = {dim: judge_pairs(model, pairs, dimension=dim) for dim in dimensions}
+    known = sum(len(pair.labels) for pair in pairs)
+    lost = known - sum(len(one.label) for one in found.values())
+    if known and (lost == known or lost > FREE + MOST * known):
+        raise ValueError(
+            f"{place}: {lost} of {known} held-out labels could not be judged: look the file over with "
+            "`mmalign data check`, and whether the model's scores are finite"
+        )
+    if left_out is not None:
+        left_out |= {"lines": skips.lines, "labels": lost}
     return {dim: one for dim, one in found.items() if len(one.label)}
 
 
 def examine(recipe: RewardRecipe, model: VlmReward, num_prompts: int) -> dict[str, float]:
     """Numbers to log during training; those of `overall` without a prefix."""
-    numbers: dict[str, float] = {}
-    for dim, found in judged(recipe, model, "evaluation", num_prompts).items():
+    left_out: dict[str, int] = {}
+    scored = judged(recipe, model, "evaluation", num_prompts, left_out)
+    numbers = {f"skipped_{kind}": float(num) for kind, num in left_out.items()}
+    for dim, found in scored.items():
         result, prefix = accuracy(found), "" if dim == "overall" else f"{dim}/"
         numbers[f"{prefix}accuracy"] = result["accuracy"]["mean"]
         numbers |= {f"{prefix}{key}": result[key] for key in ("expected", "best", "ratio") if key in result}
@@ -180,7 +210,10 @@ def finish(
     with task.result() as model:
         num = recipe.evaluation.final_prompts
         calibrate(recipe, model, partial(judged, recipe, model, "calibration", num))
-        found = judged(recipe, model, "evaluation", num)
+        left_out: dict[str, int] = {}
+        found = judged(recipe, model, "evaluation", num, left_out)
+        if any(left_out.values()):
+            quality["heldout_left_out"] = left_out
         if "overall" in found:
             quality |= accuracy(found["overall"], tie_threshold=model.settings.tie_threshold)
             quality["calibration_error"] = calibration_error(found["overall"], model.settings.temperature)

@@ -119,7 +119,7 @@ class Shapes(Section):
 
 
 class Data(Section):
-    """`shapes`, `shapes-edits`, `shapes-videos`, or files of comparisons (mmalign.pref/1 JSONL).
+    """`shapes`, `shapes-edits`, `shapes-videos`, or files of comparisons (mmalign.pref/1 JSONL or parquet).
 
     Calibration prompts are not the held-out ones; of one file for both, each gets half of the prompts. `binary`
     labels single items as good or bad and makes pairs of any two, also across prompts (SoliReward); the loss `binary`

@@ -2,20 +2,22 @@
 bundles.
 
 A bundle is a list of pairs, or of rated samples, that are scored together; bundle n is the same whenever and wherever
-it is asked for, so the position in the data is one number. Files are not held in memory, only where their lines begin.
+it is asked for, so the position in the data is one number. Files are not held in memory (`mmalign.data.rows`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from mmalign.data.comparisons import from_record, pairs
+from mmalign.data.comparisons import pairs
+from mmalign.data.formats import BROKEN, in_words, parsed
+from mmalign.data.rows import Rows, open_rows
 from mmalign.seeds import generator, seed_of
 from mmalign.shapes.annotators import Law
 from mmalign.shapes.neutral import augmented_pairs
@@ -26,6 +28,10 @@ from mmalign.types import Comparison, PreferencePair, Sample
 from rewardmodels.losses import RATINGS
 from rewardmodels.ratings import cross_pairs, rated_samples
 from rewardmodels.recipe import Shapes
+from rewardmodels.skips import Skips
+
+WHERE = "where"
+"""The key of a sample's metadata that names its file and line."""
 
 
 class PairSource(Protocol):
@@ -117,74 +123,104 @@ def law_of(settings: Shapes) -> Law:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Comparisons of a JSONL file in seeded order, epoch after epoch."""
+    """Comparisons of a JSONL or parquet file in seeded order, epoch after epoch.
+
+    Without `skips` a comparison that cannot be read is a ValueError with its file and line; with it, it is left out
+    and counted there. Every sample says in `metadata["where"]` on which line it stands.
+    """
 
     path: Path
     comparisons_per_bundle: int
     seed: int
     dimensions: tuple[str, ...]
-    offsets: list[int] = field(default_factory=list)
     binary: bool = False
+    skips: Skips | None = None
 
     def __post_init__(self) -> None:
-        if not self.path.is_file():
-            raise ValueError(f"no such file of comparisons: {self.path}")
-        with self.path.open("rb") as lines:
-            position = 0
-            for line in lines:
-                if line.strip():
-                    self.offsets.append(position)
-                position += len(line)
-        if not self.offsets:
+        if not len(self.rows):
             raise ValueError(f"{self.path} holds no comparison")
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The file."""
+        return open_rows(self.path)
 
     def bundle(self, number: int, progress: float) -> list[PreferencePair]:
         """The pairs of the next comparisons; (a, b) are swapped at random, so that position tells nothing."""
         if self.binary:
-            samples = self.rated(number, progress)
-            draws = generator(self.seed, "cross", number)
-            return cross_pairs(samples, 3 * len(samples), self.dimensions, draws)
-        made = [pair for line in self._lines(number) for pair in self._pairs(line)]
+            return self._crossed(number, progress)
+        made = [pair for row in self._places(number) for pair in self._read(row, self._pairs)]
         turn = torch.rand(len(made), generator=generator(self.seed, "swap", number)) < 0.5
         return [pair.swapped() if flip else pair for pair, flip in zip(made, turn.tolist(), strict=True)]
 
+    def _crossed(self, number: int, progress: float) -> list[PreferencePair]:
+        samples = self.rated(number, progress)
+        from_lines = {sample.metadata[WHERE] for sample in samples}
+        if len(samples) < 2 and len(from_lines) < self.comparisons_per_bundle:
+            return []  # what would have made pairs was left out
+        draws = generator(self.seed, "cross", number)
+        return cross_pairs(samples, 3 * len(samples), self.dimensions, draws)
+
     def rated(self, number: int, progress: float) -> list[Sample]:
         """The rated candidates of the next comparisons."""
-        made = [sample for line in self._lines(number) for sample in self._rated(line)]
-        if not made:
+        made = [sample for row in self._places(number) for sample in self._read(row, self._rated)]
+        if not made and not self._has_ratings:
             raise ValueError(
                 f"{self.path} holds no ratings of {', '.join(self.dimensions)}: use a loss of pairs"
             )
         return made
 
-    def _lines(self, number: int) -> list[bytes]:
-        """The lines of a bundle."""
-        total, found = len(self.offsets), []
-        with self.path.open("rb") as lines:
-            for place in range(
-                number * self.comparisons_per_bundle, (number + 1) * self.comparisons_per_bundle
-            ):
-                epoch, position = divmod(place, total)
-                lines.seek(self.offsets[_order(total, self.seed, epoch)[position]])
-                found.append(lines.readline())
-        return found
-
     def all(self) -> list[PreferencePair]:
         """Every pair of the file in order, for evaluation."""
-        with self.path.open("rb") as lines:
-            return [pair for line in lines if line.strip() for pair in self._pairs(line)]
+        return [pair for row in range(len(self.rows)) for pair in self._read(row, self._pairs)]
 
-    def _pairs(self, line: bytes) -> list[PreferencePair]:
-        return self._read(line, lambda record: pairs(record, self.path.parent, dimensions=self.dimensions))
+    def _places(self, number: int) -> Iterator[int]:
+        """The rows of a bundle."""
+        num, total = self.comparisons_per_bundle, len(self.rows)
+        for place in range(number * num, (number + 1) * num):
+            epoch, position = divmod(place, total)
+            yield _order(total, self.seed, epoch)[position]
 
-    def _rated(self, line: bytes) -> list[Sample]:
-        return self._read(line, lambda record: rated_samples(record, self.path.parent, self.dimensions))
+    def _pairs(self, comparison: Comparison, where: str) -> list[PreferencePair]:
+        found = pairs(comparison, self.path.parent, dimensions=self.dimensions)
+        known = {id(s): _placed(s, where) for pair in found for s in (pair.a, pair.b)}
+        return [replace(pair, a=known[id(pair.a)], b=known[id(pair.b)]) for pair in found]
 
-    def _read(self, line: bytes, derive: Callable[[Comparison], list[Any]]) -> list[Any]:
+    def _rated(self, comparison: Comparison, where: str) -> list[Sample]:
+        return [_placed(s, where) for s in rated_samples(comparison, self.path.parent, self.dimensions)]
+
+    def _read(self, row: int, derive: Callable[[Comparison, str], list[Any]]) -> list[Any]:
+        """What a comparison says; a bad one is told."""
+        where = f"{self.path.name}:{self.rows.number(row)}"
+        if self.skips is not None:
+            self.skips.saw()
         try:
-            return derive(from_record(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path}: {error}; find all bad lines with `mmalign data check`") from error
+            return derive(parsed(self.rows.record(row)), where)
+        except BROKEN as problem:
+            if self.skips is None:
+                raise ValueError(
+                    f"{where}: {in_words(problem)}; find all bad lines with `mmalign data check`"
+                ) from problem
+            self.skips.bad_line(where, in_words(problem))
+            return []
+
+    @cached_property
+    def _has_ratings(self) -> bool:
+        """Whether some comparison is rated in the dimensions; True where none can be read at all."""
+        readable = False
+        for row in range(len(self.rows)):
+            try:
+                found = self._rated(parsed(self.rows.record(row)), "")
+            except BROKEN:
+                continue
+            readable = True
+            if found:
+                return True
+        return not readable
+
+
+def _placed(sample: Sample, where: str) -> Sample:
+    return replace(sample, metadata={**sample.metadata, WHERE: where})
 
 
 _orders: dict[tuple[int, int, int], list[int]] = {}

@@ -1,9 +1,6 @@
 """What reward training adds to the one loop: pairs, lists or ratings to scores to loss, averaged weights, examination.
 
-A bundle of pairs becomes one forward: every sample is scored once however many pairs it is in, every picture is
-read once however many prompts ask about it.
-
-Legend: P pairs, S distinct samples of a bundle, D dimensions, G prompts with N candidates each.
+A bundle of pairs becomes one forward (`rewardmodels.reading`). What cannot be read is left out (`rewardmodels.skips`).
 """
 
 from __future__ import annotations
@@ -13,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +19,6 @@ from mmalign.seeds import generator, seed_of
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Report, Update
 from mmalign.types import Loss, PreferencePair, Sample
-from rewardmodels.clips import Clip, read_clip
-from rewardmodels.heads import Readout
-from rewardmodels.heads.scalar import CandidateHead
-from rewardmodels.inputs import InputBuilder, VlmInputs
 from rewardmodels.losses import (
     Listed,
     TieWidth,
@@ -34,105 +28,49 @@ from rewardmodels.losses import (
     rating_loss,
     with_overall,
 )
+from rewardmodels.reading import (
+    Clips,
+    distinct,
+    read_lists,
+    read_samples,
+    refused,
+    unreadable,
+)
 from rewardmodels.recipe import LIST_LOSSES, RATING_LOSSES, RewardRecipe
-from rewardmodels.sources import PairSource
+from rewardmodels.skips import Skips
+from rewardmodels.sources import WHERE, PairSource
 from rewardmodels.tuning import SpecialRows, merged, tune
 from rewardmodels.vlm import VlmReward
 
 Examine = Callable[[VlmReward, int], Mapping[str, float]]
 
 
-def distinct(pairs: Sequence[PreferencePair]) -> tuple[list[Sample], Tensor, Tensor]:
-    """The samples of all pairs, each once, and where a and b of every pair stand among them, (P,) each."""
-    places: dict[int, int] = {}
-    samples: list[Sample] = []
-    for pair in pairs:
-        for sample in (pair.a, pair.b):
-            if id(sample) not in places:
-                places[id(sample)] = len(samples)
-                samples.append(sample)
-    first = torch.tensor([places[id(pair.a)] for pair in pairs])
-    second = torch.tensor([places[id(pair.b)] for pair in pairs])
-    return samples, first, second
+Item = TypeVar("Item", PreferencePair, Sample)
+MakeLoss = Callable[[Sequence[Item], int, Clips], Loss]
+"""From pairs or samples, the number of their bundle, and their media."""
 
 
-def inputs_of(model: VlmReward, samples: Sequence[Sample], builder: InputBuilder | None = None) -> VlmInputs:
-    """One batch for all samples; a picture that several samples share is decoded and read once."""
-    media, sources = _decoded(model, samples)
-    return (builder or model.builder)(
-        [sample.prompt for sample in samples], media, sources,
-        share=model.vlm.config._attn_implementation == "sdpa",
-    )  # fmt: skip
-
-
-def _decoded(model: VlmReward, samples: Sequence[Sample]) -> tuple[list[Clip], list[Clip] | None]:
-    """Media and sources (or None), every medium decoded once, however many samples share it."""
-    decoded: dict[object, Clip] = {}
-
-    def clip(media: Tensor | Path, sample: Sample) -> Clip:
-        key = id(media) if isinstance(media, Tensor) else media
-        if key not in decoded:
-            decoded[key] = read_clip(media, model.builder.video, sample.metadata)
-        return decoded[key]
-
-    sources = [clip(sample.source, sample) for sample in samples if sample.source is not None]
-    if sources and len(sources) != len(samples):
-        raise ValueError("all samples of a bundle must have a source, or none: split the data by task")
-    return [clip(sample.media, sample) for sample in samples], sources or None
-
-
-def read_samples(model: VlmReward, samples: Sequence[Sample]) -> Readout:
-    """What the head says of every sample, one by one."""
-    if isinstance(model.head, CandidateHead):
-        media, sources = _decoded(model, samples)
-        prompts = [sample.prompt for sample in samples]
-        return model.read(model.builder.together(prompts, [[one] for one in media], sources))
-    return model.read(*(inputs_of(model, samples, builder) for builder in model.builders))
-
-
-def read_lists(model: VlmReward, lists: Sequence[Listed], generator: torch.Generator) -> Tensor:
-    """Scores (G, N) of the candidates of G prompts, or of G media under N prompts; all lists are of one kind.
-
-    Candidates that share a forward pass stand in a random order, and in companies of a random size (1, 2, 4 ... up to
-    `num_together`): so scores do not depend on the place, and those of different companies can be compared.
-    """
-    num = len(lists[0].samples)
-    if not isinstance(model.head, CandidateHead):
-        samples = list({id(s): s for one in lists for s in one.samples}.values())
-        place = {id(sample): i for i, sample in enumerate(samples)}
-        values = read_samples(model, samples).values[:, 0]
-        return values[
-            torch.tensor([[place[id(s)] for s in one.samples] for one in lists], device=values.device)
-        ]
-    most = min(num, model.head.num_together) if lists[0].one_prompt else 1
-    sizes = [size for size in range(1, most + 1) if num % size == 0]
-    size = sizes[int(torch.randint(len(sizes), (), generator=generator))]
-    orders = torch.stack([torch.randperm(num, generator=generator) for _ in lists])
-    rows = [
-        [one.samples[i] for i in part]
-        for one, order in zip(lists, orders, strict=True)
-        for part in order.view(-1, size).tolist()
-    ]
-    media, sources = _decoded(model, [sample for row in rows for sample in row])
-    inputs = model.builder.together(
-        [row[0].prompt for row in rows],
-        [media[n * size : (n + 1) * size] for n in range(len(rows))],
-        None if sources is None else sources[::size],
-    )
-    scores = model.read(inputs).values.view(len(lists), num)
-    return scores.gather(1, orders.argsort(dim=1).to(scores.device))
+def _samples(items: Sequence[Item]) -> list[Sample]:
+    """The distinct samples of pairs, or the samples themselves."""
+    found = [s for one in items for s in ((one.a, one.b) if isinstance(one, PreferencePair) else (one,))]
+    return list({id(sample): sample for sample in found}.values())
 
 
 class RewardTraining:
-    """The task of the loop: one iteration is one update."""
+    """The task of the loop: one iteration is one update.
+
+    With `skips` (the source's own) samples that cannot be read weigh nothing: their losses are left out as if they
+    were zero, and what was left out is in the metrics.
+    """
 
     def __init__(
         self, model: VlmReward, recipe: RewardRecipe, source: PairSource, processes: Processes,
-        *, examine: Examine | None = None,
+        *, examine: Examine | None = None, skips: Skips | None = None,
     ) -> None:  # fmt: skip
         tune(model, recipe.model, seed=recipe.seed)
         self.model = model.to(processes.device).train()
         self.recipe, self.source, self.processes, self.examine = recipe, source, processes, examine
+        self.skips = skips
         method = recipe.method
         self.width: TieWidth | None = None
         if method.learn_tie_width:
@@ -171,17 +109,43 @@ class RewardTraining:
         loss = self.recipe.method.loss
         if loss in RATING_LOSSES:
             samples = self.source.rated(number, progress)
-            return len(samples), partial(self._rating_loss, samples, number)
+            return len(samples), partial(self._readable, samples, number, self._rating_loss)
         bundle = self.source.bundle(number, progress)
         if loss in LIST_LOSSES:
-            lists = lists_of(bundle, self.recipe.method.dimensions[0])
-            return len(lists), partial(self._list_loss, lists, number)
-        return len(bundle), partial(self._pair_loss, bundle, number)
+            num = len(lists_of(bundle, self.recipe.method.dimensions[0]))
+            return num, partial(self._readable, bundle, number, self._list_loss)
+        return len(bundle), partial(self._readable, bundle, number, self._pair_loss)
 
-    def _pair_loss(self, bundle: Sequence[PreferencePair], number: int) -> Loss:
+    def _readable(self, items: Sequence[Item], number: int, make: MakeLoss[Item]) -> Loss:
+        """The loss of the items whose samples can be read."""
+        clips: Clips = {}
+        if self.skips is None:
+            return make(items, number, clips) if items else self._nothing()
+        kept = self._without(items, unreadable(self.model, _samples(items), clips))
+        try:
+            return make(kept, number, clips) if kept else self._nothing()
+        except ValueError:
+            bad = refused(self.model, _samples(kept), clips)
+            if not bad:
+                raise
+            kept = self._without(kept, bad)
+        return make(kept, number, clips) if kept else self._nothing()
+
+    def _without(self, items: Sequence[Item], bad: Mapping[int, str]) -> list[Item]:
+        if bad:
+            assert self.skips is not None
+            found = [(one, bad[id(one)]) for one in _samples(items) if id(one) in bad]
+            self.skips.bad_media((one.metadata.get(WHERE, one.id), reason) for one, reason in found)
+        return [item for item in items if not any(id(one) in bad for one in _samples([item]))]
+
+    def _nothing(self) -> Loss:
+        """No losses; their sum has a gradient, which is zero."""
+        return Loss(self.parameters()[0].flatten()[:0].float(), {})
+
+    def _pair_loss(self, bundle: Sequence[PreferencePair], number: int, clips: Clips) -> Loss:
         samples, first, second = distinct(bundle)
         with self._draws(number):
-            read = read_samples(self.model, samples)
+            read = read_samples(self.model, samples, clips)
         if self.recipe.method.train_overall:
             read = with_overall(read, self.model.settings.overall)
         return loss_of(
@@ -190,19 +154,22 @@ class RewardTraining:
             generator=generator(self.recipe.seed, "uncertainty", number),
         )  # fmt: skip
 
-    def _rating_loss(self, samples: Sequence[Sample], number: int) -> Loss:
+    def _rating_loss(self, samples: Sequence[Sample], number: int, clips: Clips) -> Loss:
         with self._draws(number):
-            read = read_samples(self.model, samples)
+            read = read_samples(self.model, samples, clips)
         return rating_loss(self.recipe.method, read, samples)
 
-    def _list_loss(self, lists: Sequence[Listed], number: int) -> Loss:
+    def _list_loss(self, bundle: Sequence[PreferencePair], number: int, clips: Clips) -> Loss:
         alike: dict[tuple[int, bool], list[Listed]] = {}
-        for one in lists:
+        for one in lists_of(bundle, self.recipe.method.dimensions[0]):
             alike.setdefault((len(one.samples), one.one_prompt), []).append(one)
+        if not alike:
+            return self._nothing()
         draws, parts = generator(self.recipe.seed, "candidates", number), []
         with self._draws(number):
             for members in alike.values():
-                parts.append(list_loss(self.recipe.method, read_lists(self.model, members, draws), members))
+                scores = read_lists(self.model, members, draws, clips)
+                parts.append(list_loss(self.recipe.method, scores, members))
         metrics = {key: torch.stack([part.metrics[key] for part in parts]).mean() for key in parts[0].metrics}
         return Loss(torch.cat([part.per_sample for part in parts]), metrics)
 
@@ -221,7 +188,11 @@ class RewardTraining:
         if self.averages:
             for name, parameter in self._trained():
                 self.averages[name].lerp_(parameter, 1 - decay)
-        return {}
+        if self.skips is None:
+            return {}
+        self.skips.settle(self.processes)
+        self.skips.require_few(self.recipe.data.pairs, last=iteration + 1 == self.recipe.budget.updates)
+        return {"skipped_lines": float(self.skips.lines), "skipped_media": float(self.skips.media)}
 
     def evaluate(self, iteration: int) -> Report:
         """Held-out agreement of the averaged weights."""
@@ -247,6 +218,8 @@ class RewardTraining:
         state = {f"model.{name}": parameter.detach() for name, parameter in self._trained()}
         if self.width is not None:
             state["tie_width"] = self.width.raw.detach()
+        if self.skips is not None:
+            state |= self.skips.state()
         return state | {f"average.{name}": value for name, value in self.averages.items()}
 
     @torch.no_grad()
@@ -258,6 +231,8 @@ class RewardTraining:
             value.copy_(state[f"average.{name}"])
         if self.width is not None:
             self.width.raw.copy_(state["tie_width"])
+        if self.skips is not None and "skips" in state:
+            self.skips.restore(state)
 
     def save(self, folder: Path) -> None:
         """The reward model, not yet calibrated; `pipelines.train_reward` writes it again with its calibration."""

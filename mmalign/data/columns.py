@@ -106,14 +106,19 @@ def write_dataset(folder: Path, comparisons: Iterable[Comparison], *, embed: Med
 
 def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Row numbers from 1, and the records of a parquet or arrow file that `write_parquet`, `write_dataset` made."""
+    require_columns(path)
+    for number, row in enumerate(tables.read_rows(path), start=1):
+        yield number, record_of(row, path, number - 1)
+
+
+def require_columns(path: Path) -> None:
+    """ValueError unless a table may hold comparisons."""
     missing = {"id", "prompt", "candidates", "annotations"} - set(tables.columns_of(path))
     if missing:
         raise ValueError(
             f"{path} has no column {', '.join(sorted(missing))}: it is no mmalign.pref/1; import it with "
             "`mmalign data import`"
         )
-    for number, row in enumerate(tables.read_rows(path), start=1):
-        yield number, _from_row(row, path, number - 1)
 
 
 def _to_row(comparison: Comparison, embed: MediaStore | None) -> dict[str, Any]:
@@ -153,7 +158,9 @@ def _embed(row: dict[str, Any], store: MediaStore) -> list[bytes]:
     return media
 
 
-def _from_row(row: Mapping[str, Any], path: Path, position: int) -> dict[str, Any]:
+def record_of(row: Mapping[str, Any], path: Path, position: int) -> dict[str, Any]:
+    """The record in the row at a position (from 0) of a table that was written here."""
+
     def place(uri: str | None) -> str | None:
         if uri is None or not uri.startswith("bytes:"):
             return uri

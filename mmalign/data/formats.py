@@ -17,6 +17,8 @@ from mmalign.data.records import from_record, to_record
 
 Complaint = Callable[[int, str], None]
 SUFFIXES = (".jsonl", ".parquet")
+BROKEN = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
+"""What reading a record of any content may raise."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -83,6 +85,24 @@ def write_jsonl(path: str | Path, comparisons: Iterable[Comparison]) -> int:
     return num
 
 
+def parsed(record: bytes | Mapping[str, Any]) -> Comparison:
+    """The comparison of a line of JSON, or of an object; ValueError says in one line what is wrong with it."""
+    try:
+        if isinstance(record, bytes):
+            record = json.loads(record)
+        if not isinstance(record, Mapping):
+            raise ValueError("a line must hold one JSON object")
+        return from_record(record)
+    except BROKEN as problem:
+        raise ValueError(in_words(problem)) from problem
+
+
+def in_words(problem: BaseException) -> str:
+    """One line that says what was wrong with a record."""
+    text = " ".join(str(problem).split())
+    return f"{text} is missing" if isinstance(problem, KeyError) else text or type(problem).__name__
+
+
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -95,13 +115,9 @@ def _comparisons(
 ) -> Iterator[Comparison]:
     for number, record in records:
         try:
-            if isinstance(record, bytes):
-                record = json.loads(record)
-            if not isinstance(record, Mapping):
-                raise ValueError("a line must hold one JSON object")
-            comparison = from_record(record)
-        except (ValueError, KeyError, TypeError) as error:
-            reason = f"{file.name}:{number}: {' '.join(str(error).split())}"
+            comparison = parsed(record)
+        except ValueError as error:
+            reason = f"{file.name}:{number}: {error}"
             if on_error is None:
                 raise ValueError(reason) from error
             on_error(number, reason)

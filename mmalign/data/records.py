@@ -13,6 +13,7 @@ ValueError: annotation 1: label 'i' contradicts p = 0.2: p is the probability th
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,8 +103,8 @@ def validate(comparison: Comparison) -> None:
     if not comparison.candidates:
         raise ValueError("a comparison needs at least one candidate")
     _validate_text(comparison)
-    if not comparison.weight >= 0.0:
-        raise ValueError(f"weight must be 0 or more, got {comparison.weight}")
+    if not 0.0 <= comparison.weight < math.inf:
+        raise ValueError(f"weight must be 0 or more and finite, got {comparison.weight}")
     for number, one in enumerate(comparison.candidates, start=1):
         if one.type not in TYPES:
             raise ValueError(f"candidate {number}: type {one.type!r} is none of {', '.join(TYPES)}")
@@ -150,6 +151,8 @@ def _validate_note(note: Annotation, num: int) -> None:
         for score in values:
             if score is None:
                 continue
+            if not math.isfinite(score):
+                raise ValueError(f"score {score} is no number: null where it is unknown")
             if (low is not None and score < low) or (high is not None and score > high):
                 raise ValueError(f"score {score} lies outside the scale from {low} to {high}")
         if data.get("std") is not None and len(data["std"]) != num:

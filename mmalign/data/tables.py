@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 
 BATCH = 256
 """Rows that are in memory at a time."""
+KEPT_BYTES = 256 * 2**20
+"""How much of a parquet file `RowGroups` keeps in memory."""
 _LOCK = threading.Lock()
 
 
@@ -44,6 +47,59 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
         raise ValueError(
             f"{file} is no parquet file that can be read ({problem}); fetch it again"
         ) from problem
+
+
+class RowGroups:
+    """The rows of a parquet file in any order, bytes left where they are.
+
+    A row is read with its row group; the groups read last are kept, compact, up to `KEPT_BYTES`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.file = file
+        try:
+            with pq.ParquetFile(file) as table:
+                self._light = [leaf.path for leaf in _leaves(table) if not _is_raw(leaf)]
+                self._raw = {f.name: f.type for f in table.schema_arrow if _holds_bytes(f.type)}
+                sizes = [table.metadata.row_group(k).num_rows for k in range(table.num_row_groups)]
+        except pa.ArrowInvalid as problem:
+            raise ValueError(
+                f"{file} is no parquet file that can be read ({problem}); fetch it again"
+            ) from problem
+        self._ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
+        self._kept: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def row(self, position: int) -> dict[str, Any]:
+        """The row at a position; ValueError where its group is damaged."""
+        number = bisect_right(self._ends, position)
+        start = self._ends[number - 1] if number else 0
+        (found,) = self._group(number).slice(position - start, 1).to_pylist()
+        return _with_places(found, self._raw, position)
+
+    def _group(self, number: int) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if number not in self._kept:
+            try:
+                with pq.ParquetFile(self.file) as table:
+                    found = table.read_row_group(number, columns=self._light)
+            except (pa.ArrowInvalid, OSError) as problem:
+                raise ValueError(
+                    f"row group {number} cannot be read ({problem}); fetch it again"
+                ) from problem
+            self._kept[number] = found
+            while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > KEPT_BYTES:
+                del self._kept[next(iter(self._kept))]
+        else:
+            self._kept[number] = self._kept.pop(number)  # read last
+        return self._kept[number]
 
 
 def columns_of(file: Path) -> list[str]:

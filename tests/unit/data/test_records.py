@@ -125,6 +125,8 @@ def test_a_parquet_file_of_something_else_is_named(folder: Path) -> None:
         ({"prompt": None}, "'prompt' is missing"),
         ({"prompt": 5}, "must be text"),
         ({"weight": -1}, "weight must be 0 or more"),
+        ({"weight": float("inf")}, "and finite"),
+        ({"annotations": [{"kind": "rating", "scores": [1, 2, 3, float("nan")]}]}, "score nan is no number"),
     ],
 )
 def test_contradictions_are_refused(change: dict[str, Any], message: str) -> None:

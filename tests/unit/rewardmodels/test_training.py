@@ -22,9 +22,10 @@ from rewardmodels.examination import (
     judge_pairs,
     judge_shapes,
 )
+from rewardmodels.reading import distinct, inputs_of
 from rewardmodels.recipe import Method, RewardRecipe
 from rewardmodels.sources import FileSource, ShapesSource
-from rewardmodels.training import RewardTraining, distinct, inputs_of, loss_of
+from rewardmodels.training import RewardTraining, loss_of
 from tests.unit.rewardmodels.tiny import tiny_reward
 
 LAW = Law(temperature=0.1)

@@ -1,0 +1,104 @@
+"""What reward training leaves out and goes on: comparisons that cannot be read, and those with media that cannot.
+
+One bad line among thousands costs nothing but itself; a file that is mostly bad is refused. The limit: training stops
+when more than `FREE` comparisons and a fifth (`MOST`) of all that were read so far had something wrong, or when nothing
+could be read to the end. A comparison counts each time it is read, in every epoch.
+
+Counts depend on the bundles alone: they are added up over the processes after every update and kept in checkpoints.
+
+>>> skips = Skips(read=100, lines=1)
+>>> skips.require_few("pairs.jsonl")
+>>> Skips(read=100, media=31).require_few("pairs.jsonl")  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+ValueError: pairs.jsonl: 31 of 100 comparisons cannot be used...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmalign.train.distributed import Processes
+
+MOST, FREE, SHOWN = 0.2, 10, 5
+
+
+@dataclass
+class Skips:
+    """`read` comparisons so far; `lines` of them were none, `media` had some that cannot be read. First reasons."""
+
+    read: int = 0
+    lines: int = 0
+    media: int = 0
+    reasons: list[str] = field(default_factory=list)
+    _new: list[int] = field(default_factory=lambda: [0, 0, 0])  # of this process, not yet added up
+    _told: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> int:
+        """Comparisons with something wrong."""
+        return self.lines + self.media
+
+    def saw(self) -> None:
+        """A comparison more was read."""
+        self._new[0] += 1
+
+    def bad_line(self, where: str, reason: str) -> None:
+        """It is none."""
+        self._new[1] += 1
+        self._told.append(f"{where}: {reason}")
+
+    def bad_media(self, found: Iterable[tuple[str, str]]) -> None:
+        """(where, reason) of samples that cannot be read; a comparison counts once."""
+        first = dict(reversed(list(found)))
+        self._new[2] += len(first)
+        self._told += [f"{where}: {reason}" for where, reason in first.items()]
+
+    def settle(self, processes: Processes | None = None) -> None:
+        """Add up what happened since, over all processes (which must all come here)."""
+        counts, told = [float(n) for n in self._new], sorted(set(self._told))
+        if processes is not None:
+            counts = processes.sum(counts)
+            told = processes.union(told) if counts[1] or counts[2] else told
+        self.read, self.lines, self.media = (
+            n + int(more) for n, more in zip((self.read, self.lines, self.media), counts, strict=True)
+        )
+        self.reasons += [one for one in told if one not in self.reasons][: SHOWN - len(self.reasons)]
+        self._new, self._told = [0, 0, 0], []
+
+    def require_few(self, name: str, *, last: bool = False) -> None:
+        """ValueError where too much is bad; `last` says that nothing more will be read."""
+        nothing = last and self.bad == self.read > 0
+        if nothing or self.bad > FREE + MOST * self.read:
+            raise ValueError(
+                f"{name}: {self.bad} of {self.read} comparisons cannot be used ({'; '.join(self.reasons[:2])}): "
+                "look it over with `mmalign data check`"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"read": self.read, "lines": self.lines, "media": self.media, "first": list(self.reasons)}
+
+    def summary(self) -> str:
+        """For the terminal; empty where nothing was left out."""
+        if not self.bad:
+            return ""
+        shown = "".join(f"\n  {reason}" for reason in self.reasons)
+        kinds = f"{self.lines} bad lines, {self.media} with media or texts that cannot be read"
+        return f"left out {self.bad} of {self.read} comparisons read ({kinds}):{shown}"
+
+    def state(self) -> dict[str, Tensor]:
+        """For a checkpoint."""
+        counts = torch.tensor([self.read, self.lines, self.media])
+        text = "\x00".join(self.reasons).encode("utf-8", "replace")
+        return {"skips": counts, "skip_reasons": torch.tensor(list(text), dtype=torch.uint8)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state`."""
+        self.read, self.lines, self.media = (int(n) for n in state["skips"])
+        text = bytes(state["skip_reasons"].tolist()).decode()
+        self.reasons = text.split("\x00") if text else []

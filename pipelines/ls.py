@@ -1,14 +1,23 @@
-"""The verb `ls`: what is there. Loads no model and, except for policies, no torch."""
+"""The verb `ls`: what is there. Loads no model and, except for policies and for one reward's options, no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
 
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 import rewardmodels
 from mmalign.config import available_recipes, find_recipe
+from rewardmodels.catalog import Entry
+
+WIDTH = 100  # of what is written to a file or pipe
 
 BUNDLED = {
     "shapes-flow": "tiny text-to-image generator of the built-in world: StableDiffusion3Pipeline, flow",
@@ -17,23 +26,95 @@ BUNDLED = {
 }
 
 
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "Rules and probes": ("rules", "probes", "ocr", "geneval"),
+    "CLIP and BLIP": ("clip",),
+    "VLMs with a head": ("vlm", "checkpoints"),
+    "Judges in words": ("judges",),
+    "Sets of samples": ("distribution",),
+    "Elsewhere": ("remote",),
+}
+"""Headings of the rewards, and the modules of `rewardmodels` whose loaders belong there."""
+FEW = 6  # dimensions shown in the table
+
+
+def family(entry: Entry) -> str:
+    """The heading of a reward."""
+    module = entry.loader.split(":")[0].split(".")[1]
+    return next(heading for heading, modules in FAMILIES.items() if module in modules)
+
+
 def rewards() -> Table:
-    """The catalogue of reward models."""
-    table = Table(Column("reward", no_wrap=True), "what it judges", title="Rewards", show_lines=True)
-    for name, entry in rewardmodels.available().items():
-        facts = [
-            f"media: {', '.join(entry.modalities)}; dimensions: {', '.join(entry.dimensions)}",
-            f"scale: {entry.scale}; licence: {entry.licence}; memory: {entry.memory}",
-        ]
-        if entry.weights:
-            facts.append(f"weights: {entry.weights}" + (f" ({entry.size})" if entry.size else ""))
-        if entry.extra:
-            facts.append(f"needs: pip install 'mmalign[{entry.extra}]'")
-        table.add_row(name, "\n".join([entry.about, *facts]))
+    """The catalogue of reward models: a row each, under headings, in 100 characters."""
+    columns = (
+        Column("reward", no_wrap=True, width=23), Column("judges", width=16), Column("dimensions", width=22),
+        Column("licence", width=11), Column("size", width=6), Column("memory", width=10),
+    )  # fmt: skip
+    table = Table(*columns, title="Rewards", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    catalogue = rewardmodels.available()
+    for heading in FAMILIES:
+        table.add_row(Text(heading, style="bold"))
+        for name, entry in catalogue.items():
+            if family(entry) == heading:
+                table.add_row(name, *_cells(entry))
+        table.add_section()
     table.caption = (
-        "also: a folder with reward_config.json, a YAML file of rewards, or a function module:name"
+        "mmalign ls rewards NAME tells all of one: scale, weights, options. Also a reward: a folder with "
+        "reward_config.json, a YAML file of rewards, or a function module:name"
     )
     return table
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    dimensions = ", ".join(entry.dimensions)
+    if len(entry.dimensions) > FEW:
+        dimensions = f"{', '.join(entry.dimensions[:3])} and {len(entry.dimensions) - 3} more"
+    facts = (" ".join(entry.modalities), dimensions, entry.licence, entry.size, entry.memory)
+    return tuple(words.replace("that of the model", "the model's") for words in facts)
+
+
+def reward(name: str) -> Table:
+    """Everything the catalogue knows of one reward, and the options of its loader."""
+    catalogue = rewardmodels.available()
+    if name not in catalogue:
+        near = difflib.get_close_matches(name, catalogue, n=1, cutoff=0.4)
+        raise ValueError(
+            f"no reward '{name}' in the catalogue: "
+            + (f"did you mean '{near[0]}'?" if near else "mmalign ls rewards shows them")
+        )
+    entry = catalogue[name]
+    facts = {
+        "what it is": entry.about,
+        "kind": family(entry),
+        "judges": ", ".join(entry.modalities)
+        + (", among the others of its prompt or call" if entry.over_sets else ""),
+        "dimensions": ", ".join(entry.dimensions),
+        "scale": entry.scale,
+        "gradient to pixels": "yes" if entry.differentiable else "no",
+        "licence": entry.licence,
+        "weights": entry.weights or "none needed",
+        "size": entry.size,
+        "memory": entry.memory,
+        "needs": f"pip install 'mmalign[{entry.extra}]'" if entry.extra else "",
+        "loader": entry.loader,
+        "options": "\n".join(_options(entry)) or "none",
+    }
+    table = Table(Column(no_wrap=True, style="bold"), Column(overflow="fold"), title=name, show_header=False)
+    for fact, words in facts.items():
+        if words:
+            table.add_row(fact, words)
+    return table
+
+
+def _options(entry: Entry) -> list[str]:
+    """Options with their defaults, as they are written in YAML or Python."""
+    module, _, function = entry.loader.partition(":")
+    parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters
+    return [
+        f"{name} (required)" if one.default is one.empty else f"{name}: {one.default!r}"
+        for name, one in parameters.items()
+        if one.kind is one.KEYWORD_ONLY and name not in entry.arguments
+    ]
 
 
 def policies() -> Table:
@@ -84,10 +165,15 @@ KINDS: dict[str, Callable[[], Table]] = {
 }
 
 
-def run(what: str | None = None) -> None:
-    """One kind, or all."""
+def run(what: str | None = None, name: str | None = None) -> None:
+    """One kind, or all; with `name` one reward alone."""
     if what is not None and what not in KINDS:
         raise ValueError(f"mmalign ls knows {', '.join(KINDS)}, not '{what}'")
-    console = Console()
+    if name is not None and what != "rewards":
+        raise ValueError(f"only rewards are shown one by one: mmalign ls rewards {name}")
+    console = Console(markup=False, width=None if sys.stdout.isatty() else WIDTH)
+    if name is not None:
+        console.print(reward(name))
+        return
     for kind in [what] if what is not None else KINDS:
         console.print(KINDS[kind]())

@@ -16,14 +16,15 @@ def ls(
     what: Annotated[
         str | None, typer.Argument(help="rewards, policies, recipes or models; all without.")
     ] = None,
+    name: Annotated[str | None, typer.Argument(help="One reward, to be told all of it.")] = None,
 ) -> None:
     """What is there: rewards, policy families, recipes, bundled models.
 
-    Example: [cyan]mmalign ls recipes[/]
+    Examples: [cyan]mmalign ls recipes[/], [cyan]mmalign ls rewards pickscore[/]
     """
     from pipelines import ls as pipeline
 
-    pipeline.run(what)
+    pipeline.run(what, name)
 
 
 @app.command(rich_help_panel=PANELS["look"])

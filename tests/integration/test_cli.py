@@ -72,6 +72,8 @@ def pictures(tmp_path: Path) -> Path:
         ),
         (["data", "check", "none.jsonl"], "no such file"),
         (["ls", "reward"], "rewards"),
+        (["ls", "rewards", "hpsv"], "did you mean 'hpsv"),
+        (["ls", "recipes", "x"], "only rewards"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -94,7 +96,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines import ls
 
-    monkeypatch.setattr(ls, "run", lambda what: json.loads("{"))
+    monkeypatch.setattr(ls, "run", lambda *_: json.loads("{"))
     with pytest.raises(json.JSONDecodeError):
         main(["ls"])
 
@@ -405,6 +407,8 @@ def test_ls_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert "grpo/shapes-flow" in capsys.readouterr().out
     assert call("ls", "rewards") == 0
     assert "shapes-verifier" in capsys.readouterr().out.replace("\n", "")
+    assert call("ls", "rewards", "hpsv3") == 0
+    assert "MizzenAI/HPSv3" in capsys.readouterr().out
     assert call("--version") == 0
 
 

@@ -96,6 +96,8 @@ class Scores:
     valid: Tensor  # (B,) bool
     reasons: tuple[str | None, ...]
     log_variance: Tensor | None = None  # (B, D)
+    details: tuple[Mapping[str, Any] | None, ...] | None = None
+    """What a judge in words said of each sample, as plain values: critiques, answers, numbers about the judgement."""
 
     def __post_init__(self) -> None:
         num, dims = self.overall.shape[0], len(self.names)
@@ -104,6 +106,8 @@ class Scores:
             raise ValueError(f"Scores of {dims} dimensions need (B, {dims}), (B,), (B,); got {shapes}")
         if self.log_variance is not None and self.log_variance.shape != self.values.shape:
             raise ValueError("log_variance must have the shape of values")
+        if self.details is not None and len(self.details) != num:
+            raise ValueError(f"Scores of {num} samples have {len(self.details)} details")
         valid = self.valid.bool()
         lacking = [why is None for good, why in zip(valid.tolist(), self.reasons, strict=True) if not good]
         if any(lacking):
@@ -142,7 +146,11 @@ class Scores:
             raise ValueError("either all parts of Scores.cat have log_variance or none has")
         values, overall = torch.cat([p.values for p in parts]), torch.cat([p.overall for p in parts])
         valid, reasons = torch.cat([p.valid for p in parts]), tuple(r for p in parts for r in p.reasons)
-        return cls(values, parts[0].names, overall, valid, reasons, torch.cat(known) if known else None)
+        details = None
+        if any(part.details is not None for part in parts):
+            details = tuple(one for part in parts for one in part.details or (None,) * len(part))
+        variance = torch.cat(known) if known else None
+        return cls(values, parts[0].names, overall, valid, reasons, variance, details)
 
     def select(self, index: Tensor | Sequence[int]) -> Scores:
         """The rows at integer positions `index`, in that order."""
@@ -156,6 +164,7 @@ class Scores:
             valid=self.valid[where],
             reasons=reasons,
             log_variance=variance,
+            details=None if self.details is None else tuple(self.details[i] for i in where.tolist()),
         )
 
 

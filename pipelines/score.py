@@ -2,9 +2,10 @@
 
 Output folder: `scores.jsonl` (one row an item: per reward its dimensions and overall, null with a reason where it could
 not be judged; for each reward that says how sure it is `log_variance` has the log of the variance of each dimension, on
-the scale of the scores), `summary.json`, `report.html`, and `shards/` that a re-run continues: what has a score, for
-the same file and prompt, is not judged again; what failed is tried again. Rewards that compare samples are given whole
-groups, and a group of which any member lacks a score is judged again (`pipelines.score_plan`).
+the scale of the scores; for each judge in words `details` has its `notes`, such as a critique or a refined prompt, its
+`answers`, and `numbers` about the judgement), `summary.json`, `report.html`, and `shards/` that a re-run continues: what
+has a score, for the same file and prompt, is not judged again; what failed is tried again. Rewards that compare samples
+are given whole groups, and a group of which any member lacks a score is judged again (`pipelines.score_plan`).
 
 Shape legend: `B` items of a batch, `T` frames, `C H W` pixels.
 """
@@ -185,7 +186,7 @@ def _sample(decoded: _Decoded, *, grouped: bool) -> Sample:
 
 def _judged(item: Item, scores: Scores, row: int, mark: str) -> Row:
     valid, overall = bool(scores.valid[row]), float(scores.overall[row])
-    made = {
+    made: Row = {
         "id": item.id,
         "fingerprint": mark,
         "scores": _by_name(scores, scores.values[row]) | {"overall": _plain(overall)},
@@ -193,6 +194,8 @@ def _judged(item: Item, scores: Scores, row: int, mark: str) -> Row:
     }
     if valid and scores.log_variance is not None:
         made["log_variance"] = _by_name(scores, scores.log_variance[row])
+    if scores.details is not None and scores.details[row]:
+        made["details"] = scores.details[row]
     return made
 
 
@@ -214,9 +217,8 @@ def _row(item: Item, loaded: Sequence[Judge], shards: Shards) -> Row:
         "prompt": item.prompt,
     }
     row["scores"] = {label: record["scores"] for label, record in found.items()}
-    row["log_variance"] = {
-        label: record["log_variance"] for label, record in found.items() if "log_variance" in record
-    }
+    for more in ("log_variance", "details"):
+        row[more] = {label: record[more] for label, record in found.items() if more in record}
     row["reasons"] = {label: record["reason"] for label, record in found.items() if record["reason"]}
     return row
 
@@ -227,7 +229,7 @@ def _plain(value: float) -> float | None:
 
 def _write_rows(path: Path, rows: Sequence[Row]) -> None:
     partial = path.with_suffix(".part")
-    with partial.open("w", encoding="utf-8") as file:
+    with partial.open("w", encoding="utf-8", errors="replace") as file:  # an answer may hold half a character
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     partial.replace(path)

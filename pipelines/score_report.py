@@ -95,7 +95,7 @@ def write(
         if len(lines) > 500:
             parts.append(report.paragraph(f"and {len(lines) - 500} more, all in summary.json"))
     note = f"{summary['num_items']} items from {settings.input}, {summary['num_unscored']} not judged by every reward."
-    path.write_text(report.page("Scores", parts, note=note), encoding="utf-8")
+    path.write_text(report.page("Scores", parts, note=note), encoding="utf-8", errors="replace")
 
 
 def _gallery(rows: Sequence[Row], items: Sequence[Item], label: str, settings: Score) -> str:

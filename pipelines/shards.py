@@ -78,7 +78,7 @@ class Shards:
         else:
             path = place / f"{len(shards):05d}.jsonl"
             self.counts[label] = 0
-        self.files[label] = path.open("a", encoding="utf-8")
+        self.files[label] = path.open("a", encoding="utf-8", errors="replace")
         return self.files[label]
 
     def _place(self, label: str) -> Path:

@@ -6,6 +6,7 @@ Shape legend: `B` samples, `D` dimensions of a reward.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -82,12 +83,15 @@ def _like(failed: Scores, other: Scores | None) -> Scores:
     """Failed scores with an unknown variance where the others have one, so that they can stand together."""
     if other is None or other.log_variance is None or failed.log_variance is not None:
         return failed
-    nothing = torch.full_like(failed.values, float("nan"))
-    return Scores(failed.values, failed.names, failed.overall, failed.valid, failed.reasons, nothing)
+    return replace(failed, log_variance=torch.full_like(failed.values, float("nan")))
 
 
 def _on_cpu(scores: Scores) -> Scores:
     variance = None if scores.log_variance is None else scores.log_variance.cpu()
-    return Scores(
-        scores.values.cpu(), scores.names, scores.overall.cpu(), scores.valid.cpu(), scores.reasons, variance
+    return replace(
+        scores,
+        values=scores.values.cpu(),
+        overall=scores.overall.cpu(),
+        valid=scores.valid.cpu(),
+        log_variance=variance,
     )

@@ -11,11 +11,11 @@ Legend: B samples, R rewards, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -102,7 +102,7 @@ class Scaled:
             f"no finite score for {self.dimension or 'its scale'}" if bad else why
             for bad, why in zip(lost.tolist(), scores.reasons, strict=True)
         )
-        return Scores(scores.values, scores.names, total, scores.valid & ~lost, reasons, scores.log_variance)
+        return replace(scores, overall=total, valid=scores.valid & ~lost, reasons=reasons)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,16 @@ class Combined:
         )  # fmt: skip
         weights = [weight for _, weight, _ in self.parts]
         total = apply_rule(self._rule, values, weights, groups, self.dimensions)
-        return Scores(values, self.dimensions, total, valid, reasons)
+        return Scores(values, self.dimensions, total, valid, reasons, details=self._said(judged))
+
+    def _said(self, judged: Sequence[Scores]) -> tuple[Mapping[str, Any] | None, ...] | None:
+        """What the parts said of each sample, by part; a part that stands alone keeps its own form."""
+        spoken = [(name, s.details) for name, s in zip(self.dimensions, judged, strict=True) if s.details]
+        if not spoken or len(self.parts) == 1:
+            return spoken[0][1] if spoken else None
+        rows = zip(*(details for _, details in spoken), strict=True)
+        names = [name for name, _ in spoken]
+        return tuple({n: one for n, one in zip(names, row, strict=True) if one} or None for row in rows)
 
 
 def build(reward: Reward) -> RewardModel:

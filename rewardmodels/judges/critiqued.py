@@ -24,7 +24,7 @@ from mmalign.types import Modality, PreferencePair, RewardModel, Sample, Scores
 from rewardmodels.combine import needs_group
 from rewardmodels.judges.chat import Answer, Engine, Review, Sampling
 from rewardmodels.judges.settings import Critiqued, JudgeFile
-from rewardmodels.judges.speaking import Shown, own_name, question, reviewed
+from rewardmodels.judges.speaking import Shown, own_name, question, reviewed, said
 from rewardmodels.judges.verdicts import spoken
 from rewardmodels.judges.wording import Wording
 from rewardmodels.sources import PairSource
@@ -109,7 +109,8 @@ class CritiquedReward:
         if found.log_variance is not None:
             lost = replace(lost, log_variance=torch.full_like(lost.values, float("nan")))
         order = [*good, *(i for i, one in enumerate(told) if one.reason is not None)]
-        return Scores.cat([found, lost]).select(torch.tensor(order, dtype=torch.long).argsort())
+        scores = Scores.cat([found, lost]).select(torch.tensor(order, dtype=torch.long).argsort())
+        return replace(scores, details=said(told))
 
 
 def _given(sample: Sample) -> Review:

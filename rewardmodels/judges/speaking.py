@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -93,8 +93,24 @@ def collected(reviews: Sequence[Review], names: Sequence[str], *, variances: boo
         table = [[review.variance.get(name, nan) for name in names] for review in reviews]
         log_variance = torch.tensor(table).reshape(len(reviews), len(names)).clamp(min=NO_VARIANCE).log()
     return Scores(
-        values.reshape(len(reviews), len(names)), tuple(names), overall, valid, reasons, log_variance
+        values.reshape(len(reviews), len(names)),
+        tuple(names),
+        overall,
+        valid,
+        reasons,
+        log_variance,
+        said(reviews),
     )
+
+
+def said(reviews: Sequence[Review]) -> tuple[dict[str, Any] | None, ...]:
+    """What the judge said of each sample beside its scores, as plain values for a file; None for nothing."""
+    told = []
+    for review in reviews:
+        numbers = {name: value if math.isfinite(value) else None for name, value in review.details.items()}
+        every = {"notes": dict(review.notes), "answers": list(review.answers), "numbers": numbers}
+        told.append({name: what for name, what in every.items() if what} or None)
+    return tuple(told)
 
 
 # ---------------------------------------------------------------- the members of a reward

@@ -103,3 +103,33 @@ def test_a_reference_is_found_beside_the_file(lines: list[dict[str, Any]], tmp_p
         assert ask(tmp_path, rivals, seen, name="rewarddance") == 0
         assert min(overall(tmp_path / "out", tmp_path / "judge.yaml").values()) > 0.8
         assert len(seen.requests) == 6
+
+
+def critic(request: dict[str, Any], number: int) -> Reply:
+    """Marks by lightness, with a refined prompt; the lightest picture gets half a character and no marks."""
+    (shown,) = shades(request)
+    if shown > 0.8:
+        return said("Lovely \ud83d")
+    mark = 1 + 3 * shown
+    lines = [f"{name}: {mark:.2f}" for name in ("Text faithfulness", "Physical quality", "Text rendering")]
+    return said("\n".join([*lines, f"Refined prompt: a picture of {shown:.2f}"]))
+
+
+def test_what_a_judge_says_stands_beside_its_scores(lines: list[dict[str, Any]], tmp_path: Path) -> None:
+    label = str(tmp_path / "judge.yaml")
+    with serve(critic) as seen:
+        assert ask(tmp_path, lines[:3], seen, name="rationalrewards-t2i") == 3
+        assert len(seen.requests) == 3  # nobody is asked twice, not even for words
+        found = {id: row["details"][label] for id, row in rows(tmp_path / "out").items()}
+        assert found["a0"]["notes"]["refined_prompt"] == "a picture of 0.20"
+        assert "Physical quality: 1.60" in found["a0"]["answers"][0]
+        assert found["a0"]["numbers"]["readable_passes"] == 1.0
+        assert found["a2"]["answers"] == ["Lovely ?"] and "notes" not in found["a2"]
+        both = tmp_path / "both.yaml"
+        both.write_text("name: both\ncombine: zscore\nrewards: [judge.yaml, brightness]")
+        assert call("score", note(tmp_path, lines[:2]), "--reward", both, "-o", tmp_path / "both") == 0
+        row = rows(tmp_path / "both")["a1"]
+        assert row["details"][str(both)]["judge.yaml"]["notes"]["refined_prompt"] == "a picture of 0.40"
+        assert len(seen.requests) == 5
+    assert call("score", tmp_path / "pictures.jsonl", "--reward", "brightness", "-o", tmp_path / "mute") == 0
+    assert rows(tmp_path / "mute")["a0"]["details"] == {}

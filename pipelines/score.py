@@ -3,9 +3,9 @@
 Output folder: `scores.jsonl` (one row an item: per reward its dimensions and overall, null with a reason where it could
 not be judged; for each reward that says how sure it is `log_variance` has the log of the variance of each dimension, on
 the scale of the scores; for each judge in words `details` has its `notes`, such as a critique or a refined prompt, its
-`answers`, and `numbers` about the judgement), `summary.json`, `report.html`, and `shards/` that a re-run continues: what
-has a score, for the same file and prompt, is not judged again; what failed is tried again. Rewards that compare samples
-are given whole groups, and a group of which any member lacks a score is judged again (`pipelines.score_plan`).
+`answers`, and `numbers` about the judgement), `summary.json`, `report.html`, and `shards/` that a re-run continues:
+what has a score, for the same file and prompt, is not judged again; what failed is tried again. Rewards that compare
+samples are given whole groups, and a group of which any member lacks a score is judged again (`pipelines.score_plan`).
 
 Shape legend: `B` items of a batch, `T` frames, `C H W` pixels.
 """

@@ -26,27 +26,45 @@ def finetune(recipe: Recipe, overrides: Overrides = None) -> None:
 
 @app.command("train-reward", rich_help_panel=PANELS["train"])
 def train_reward(recipe: Recipe, overrides: Overrides = None) -> None:
-    """Train a reward model on preference pairs; a personal one (`plural/...`) on votes that name their annotators.
+    """Train a reward model on preference pairs: a VLM with a head (`reward/...`), CLIP or BLIP (`clip/...`).
+
+    A personal one (`plural/...`) learns from votes that name their annotators.
 
     Example: [cyan]mmalign train-reward reward/shapes output=runs/reward[/]
     """
-    if _is_plural(recipe):
+    kind = _kind_of_reward(recipe)
+    if kind == "plural":
         from pipelines import train_plural
 
         train_plural.run(recipe, overrides or [])
+        return
+    if kind == "clip":
+        from pipelines import train_clip
+
+        train_clip.run(recipe, overrides or [])
         return
     from pipelines import train_reward as pipeline
 
     pipeline.run(recipe, overrides or [])
 
 
-def _is_plural(recipe: str) -> bool:
-    """Whether a recipe is that of a personal reward: its model has prototypes."""
+def _kind_of_reward(recipe: str) -> str:
+    """The kind of reward that a recipe trains, or nothing: a personal model has prototypes, one of CLIP a score."""
     from mmalign.config import find_recipe
     from mmalign.strict import read_yaml
 
     model = read_yaml(find_recipe(recipe)).get("model")
-    return isinstance(model, dict) and "prototypes" in model
+    if not isinstance(model, dict):
+        return ""
+    kinds = {
+        "prototypes": "plural",
+        "score": "clip",
+        "template": "vlm",
+        "head": "vlm",
+        "scratch": "vlm",
+        "name": "vlm",
+    }
+    return next((kind for key, kind in kinds.items() if key in model), "")
 
 
 @app.command("train-judge", rich_help_panel=PANELS["train"])
@@ -69,18 +87,23 @@ def validate(recipe: Recipe, overrides: Overrides = None) -> None:
     from mmalign.config import find_recipe, load_config, to_yaml
     from mmalign.strict import read_yaml
 
-    if _is_plural(recipe):
+    kind = _kind_of_reward(recipe)
+    if kind == "plural":
         from rewardmodels.plural_recipe import PluralRecipe
 
         typer.echo(to_yaml(load_config(recipe, overrides or [], PluralRecipe)))
+        return
+    if kind == "clip":
+        from rewardmodels.clip.recipe import ClipRecipe
+
+        typer.echo(to_yaml(load_config(recipe, overrides or [], ClipRecipe)))
         return
     if "judge" in read_yaml(find_recipe(recipe)):
         from rewardmodels.judges.verdict_recipe import JudgeRecipe
 
         typer.echo(to_yaml(load_config(recipe, overrides or [], JudgeRecipe)))
         return
-    model = read_yaml(find_recipe(recipe)).get("model")
-    if isinstance(model, dict) and {"name", "template", "head", "scratch"} & model.keys():  # a reward model's
+    if kind == "vlm":
         from rewardmodels.recipe import RewardRecipe
 
         typer.echo(to_yaml(load_config(recipe, overrides or [], RewardRecipe)))

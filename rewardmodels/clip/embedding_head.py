@@ -33,12 +33,19 @@ _LAYER = re.compile(r"layers\.(\d+)\.weight")
 
 
 class Chain(nn.Module):
-    """Linear layers under their published numbers, an activation between them; dropout is for training only."""
+    """Linear layers under their published numbers, an activation between them.
 
-    def __init__(self, shapes: Mapping[int, tuple[int, int]], activation: Activation) -> None:
+    Where a number is missing there is dropout in training, as in the published chains.
+    """
+
+    def __init__(
+        self, shapes: Mapping[int, tuple[int, int]], activation: Activation, *, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleDict({str(k): nn.Linear(wide, out) for k, (out, wide) in shapes.items()})
         self.between = ACTIVATIONS[activation]()
+        self.dropped = frozenset(k for k, number in enumerate(shapes) if number + 1 not in shapes)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """(N, width of the first layer) -> (N, width of the last)."""
@@ -47,7 +54,21 @@ class Chain(nn.Module):
             embeddings = layer(embeddings)
             if k < last:
                 embeddings = self.between(embeddings)
+                embeddings = self.dropout(embeddings) if k in self.dropped else embeddings
         return embeddings
+
+
+def new_chain(wide: int, widths: Sequence[int], activation: Activation, *, dropout: float = 0.0) -> Chain:
+    """A chain through `widths` to one number, with random weights and LAION's numbers: 0, 2, 4, 6, 7 for five layers.
+
+    >>> list(new_chain(8, (6, 4, 3, 2), "none").layers)
+    ['0', '2', '4', '6', '7']
+    """
+    sizes = [wide, *widths, 1]
+    numbers = [2 * k for k in range(len(widths))]
+    numbers.append(numbers[-1] + 1 if numbers else 0)
+    shapes = {k: (out, into) for k, (into, out) in zip(numbers, itertools.pairwise(sizes), strict=True)}
+    return Chain(shapes, activation, dropout=dropout)
 
 
 def read_chain(tensors: Mapping[str, Tensor], *, activation: Activation, source: str) -> Chain:

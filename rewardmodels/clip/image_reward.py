@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from rewardmodels.clip.embedding_head import Chain, read_chain
 from rewardmodels.clip.frames import FrameReward, LongPrompts
 from rewardmodels.clip.prompt_ids import PromptReader
 from rewardmodels.clip.squares import SquareRule
+from rewardmodels.clip.towers import Stack
 from rewardmodels.clip.weights import find_file, load_strictly, locate, read_tensors
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
@@ -31,6 +33,14 @@ FILES = ("ImageReward.pt", "ImageReward.safetensors", "*.pt", "*.safetensors")
 
 class Blip(nn.Module):
     """The two encoders under their published names."""
+
+    stacks: ClassVar[Mapping[str, Stack]] = {
+        "images": Stack(
+            ("visual_encoder.",), "visual_encoder.blocks.",
+            ("visual_encoder.cls_token", "visual_encoder.pos_embed", "visual_encoder.patch_embed."),
+        ),
+        "texts": Stack(("text_encoder.",), "text_encoder.encoder.layer.", ("text_encoder.embeddings.",)),
+    }  # fmt: skip
 
     def __init__(self, visual_encoder: PictureEncoder, text_encoder: TextEncoder) -> None:
         super().__init__()
@@ -93,15 +103,34 @@ def _text_encoder(weights: Mapping[str, Tensor]) -> TextEncoder:
     )  # fmt: skip
 
 
+def side_of(model: Blip) -> int:
+    """The side of the pictures that the encoder reads."""
+    encoder = model.visual_encoder
+    return round((encoder.pos_embed.shape[1] - 1) ** 0.5) * encoder.patch_embed.proj.stride[0]
+
+
+def num_tokens_of(model: Blip) -> int:
+    """How many tokens of a prompt are read: 35, or as many as a smaller encoder has positions."""
+    return min(NUM_TOKENS, model.text_encoder.embeddings.position_embeddings.num_embeddings)
+
+
+def judgements(
+    model: Blip, chain: Chain, reader: PromptReader, pictures: Tensor, prompts: Sequence[str],
+    row: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Pictures (N, 3, S, S) and M prompts -> scores (M, 1) before standardisation; prompt m is of picture `row[m]`."""
+    weight = model.visual_encoder.cls_token
+    patches = model.visual_encoder(pictures.to(weight.device, weight.dtype))
+    patches = patches if row is None else patches[row.to(weight.device)]
+    ids, known = (item.to(weight.device) for item in reader(prompts))
+    return chain(model.text_encoder(ids, known, patches)[:, 0].float())
+
+
 def standardised(
     model: Blip, chain: Chain, reader: PromptReader, pictures: Tensor, prompts: Sequence[str]
 ) -> Tensor:
     """Pictures (N, 3, S, S) and N prompts -> scores (N, 1)."""
-    weight = model.visual_encoder.cls_token
-    patches = model.visual_encoder(pictures.to(weight.device, weight.dtype))
-    ids, known = (item.to(weight.device) for item in reader(prompts))
-    first = model.text_encoder(ids, known, patches)[:, 0]
-    return (chain(first.float()) - MEAN) / STD
+    return (judgements(model, chain, reader, pictures, prompts) - MEAN) / STD
 
 
 def image_reward(
@@ -123,9 +152,8 @@ def image_reward(
     place: Path = locate(
         tokenizer, ("tokenizer*.json", "vocab.txt", "special_tokens_map.json", "config.json")
     )
-    reader = prompt_ids.from_tokenizer(AutoTokenizer.from_pretrained(place), length=NUM_TOKENS)
-    encoder = model.visual_encoder
-    side = round((encoder.pos_embed.shape[1] - 1) ** 0.5) * encoder.patch_embed.proj.stride[0]
+    reader = prompt_ids.from_tokenizer(AutoTokenizer.from_pretrained(place), length=num_tokens_of(model))
+    side = side_of(model)
 
     def look(pictures: Tensor, prompts: Sequence[str]) -> Tensor:
         return standardised(model, chain, reader, pictures, prompts)

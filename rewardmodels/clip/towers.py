@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rewardmodels.clip import prompt_ids
 from rewardmodels.clip.prompt_ids import PromptReader
 from rewardmodels.clip.squares import SquareRule
 from rewardmodels.clip.weights import find_file, load_strictly, locate, read_tensors
+from rewardmodels.folders import PIXELS, plain_state, quiet
 
 OPEN_CLIP_FILES = (
     "open_clip_model.safetensors",
@@ -31,6 +33,18 @@ OPEN_CLIP_FILES = (
     "*.bin",
 )
 HF_FILES = ("*.json", "*.txt", "*.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where the weights of a tower lie, by the beginnings of their names: its blocks are numbered after `blocks`.
+
+    What is neither in a block nor `before` them comes after.
+    """
+
+    inside: tuple[str, ...]
+    blocks: str
+    before: tuple[str, ...]
 
 
 class Towers(Protocol):
@@ -54,10 +68,23 @@ class OpenClipTowers(nn.Module):
     """An open_clip `CLIP` model."""
 
     model: Any
+    stacks: ClassVar[Mapping[str, Stack]] = {
+        "images": Stack(
+            ("model.visual.",), "model.visual.transformer.resblocks.",
+            ("model.visual.conv1.", "model.visual.class_embedding", "model.visual.positional_embedding",
+             "model.visual.ln_pre."),
+        ),
+        "texts": Stack(
+            ("model.transformer.", "model.token_embedding.", "model.positional_embedding", "model.ln_final.",
+             "model.text_projection"),
+            "model.transformer.resblocks.", ("model.token_embedding.", "model.positional_embedding"),
+        ),
+    }  # fmt: skip
 
-    def __init__(self, model: Any, rule: SquareRule, reader: PromptReader, width: int) -> None:
+    def __init__(self, model: Any, rule: SquareRule, reader: PromptReader, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.model, self.rule, self.reader, self.width = model, rule, reader, width
+        self.model, self.rule, self.reader, self.config = model, rule, reader, dict(config)
+        self.width = int(config["embed_dim"])
 
     def images(self, pictures: Tensor) -> Tensor:
         weight = self.model.logit_scale
@@ -70,15 +97,39 @@ class OpenClipTowers(nn.Module):
     def scale(self) -> Tensor:
         return self.model.logit_scale.float().exp()
 
+    def save(self, folder: Path) -> None:
+        """Write an open_clip folder, which `load_towers` and open_clip read."""
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {
+            "model_cfg": self.config,
+            "preprocess_cfg": {"mean": list(self.rule.mean), "std": list(self.rule.std)},
+        }
+        (folder / "open_clip_config.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        state = {name: item.detach().cpu().contiguous() for name, item in plain_state(self.model).items()}
+        save_file(state, folder / OPEN_CLIP_FILES[0])
+
 
 class HfTowers(nn.Module):
-    """A transformers `CLIPModel`. Its pooled outputs are projected here, as `get_image_features` did before 5.0."""
+    """A transformers `CLIPModel`. Its pooled outputs are projected here, as `get_image_features` did before 5.0.
+
+    `tokenizer` is kept to be saved again; without one the reader has CLIP's own vocabulary.
+    """
 
     model: Any
+    stacks: ClassVar[Mapping[str, Stack]] = {
+        "images": Stack(
+            ("model.vision_model.", "model.visual_projection."), "model.vision_model.encoder.layers.",
+            ("model.vision_model.embeddings.", "model.vision_model.pre_layrnorm."),
+        ),
+        "texts": Stack(
+            ("model.text_model.", "model.text_projection."), "model.text_model.encoder.layers.",
+            ("model.text_model.embeddings.",),
+        ),
+    }  # fmt: skip
 
-    def __init__(self, model: Any, rule: SquareRule, reader: PromptReader) -> None:
+    def __init__(self, model: Any, rule: SquareRule, reader: PromptReader, tokenizer: Any = None) -> None:
         super().__init__()
-        self.model, self.rule, self.reader = model, rule, reader
+        self.model, self.rule, self.reader, self.tokenizer = model, rule, reader, tokenizer
         self.width = int(model.config.projection_dim)
 
     def images(self, pictures: Tensor) -> Tensor:
@@ -93,6 +144,22 @@ class HfTowers(nn.Module):
 
     def scale(self) -> Tensor:
         return self.model.logit_scale.float().exp()
+
+    def save(self, folder: Path) -> None:
+        """Write a folder as `save_pretrained` of model, tokenizer and image processor make it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with quiet():
+            self.model.save_pretrained(folder, state_dict=plain_state(self.model))
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+        side = self.rule.size
+        record = {
+            "image_processor_type": "CLIPImageProcessor", "do_resize": True, "size": {"shortest_edge": side},
+            "resample": 3, "do_center_crop": True, "crop_size": {"height": side, "width": side},
+            "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": True,
+            "image_mean": list(self.rule.mean), "image_std": list(self.rule.std),
+        }  # fmt: skip
+        (folder / PIXELS).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def load_towers(
@@ -162,7 +229,7 @@ def _open_clip(
     length = model.context_length
     model.attn_mask = torch.full((length, length), float("-inf"), dtype=dtype).triu_(1)
     rule = replace(rule or SquareRule(centre="round"), size=int(config["vision_cfg"]["image_size"]))
-    return OpenClipTowers(model, rule, prompt_ids.from_open_clip(length=length), int(config["embed_dim"]))
+    return OpenClipTowers(model, rule, prompt_ids.from_open_clip(length=length), config)
 
 
 def _open_clip_folder(place: Path, dtype: torch.dtype, rule: SquareRule | None) -> OpenClipTowers:
@@ -179,8 +246,6 @@ def _open_clip_folder(place: Path, dtype: torch.dtype, rule: SquareRule | None) 
 def _hf_folder(place: Path, tokenizer: str | Path, dtype: torch.dtype, rule: SquareRule | None) -> HfTowers:
     from transformers import AutoTokenizer, CLIPModel
 
-    from rewardmodels.vlm import quiet
-
     with quiet():
         model, report = CLIPModel.from_pretrained(place, dtype=dtype, output_loading_info=True)
     wrong = {
@@ -194,18 +259,20 @@ def _hf_folder(place: Path, tokenizer: str | Path, dtype: torch.dtype, rule: Squ
     if told:
         raise ValueError(f"{place}: the weights do not fit the model: {told}")
     length = int(model.config.text_config.max_position_embeddings)
+    words = None
     if tokenizer or any((place / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         folder = locate(tokenizer, ("*.json", "*.txt")) if tokenizer else place
-        reader = prompt_ids.from_tokenizer(AutoTokenizer.from_pretrained(folder), length=length)
+        words = AutoTokenizer.from_pretrained(folder)
+        reader = prompt_ids.from_tokenizer(words, length=length)
     else:
         reader = prompt_ids.from_open_clip(length=length)
     rule = replace(rule or _hf_rule(place), size=int(model.config.vision_config.image_size))
-    return HfTowers(model, rule, reader)
+    return HfTowers(model, rule, reader, words)
 
 
 def _hf_rule(place: Path) -> SquareRule:
     """The mean and std of `preprocessor_config.json`; without one, CLIP's."""
-    file = place / "preprocessor_config.json"
+    file = place / PIXELS
     if not file.is_file():
         return SquareRule()
     record = json.loads(file.read_text(encoding="utf-8"))

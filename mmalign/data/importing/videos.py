@@ -21,7 +21,9 @@ VIDEOALIGN_DIMENSIONS = {
     "TA": "text_alignment",
     "Overall": "overall",
 }
-_SIDES = {"a": ("i", None), "b": ("j", None), "same": ("tie", "unknown")}
+_SIDES = {"a": ("i", None), "b": ("j", None), "same": ("tie", "unknown"), "invalid": ("invalid", None)}
+_INVALID = ("22", "22.0")
+"""What stands in VideoAlign's files for a dimension that could not be judged."""
 _UVE = {
     "a is better": ("i", None),
     "b is better": ("j", None),
@@ -39,11 +41,11 @@ VEFX_DIMENSIONS = {"IF": "instruction_following", "RQ": "render_quality", "EE": 
 
 
 def videoalign(row: Row, place: Place) -> Comparison:
-    """A, B or same in VQ, MQ, TA and perhaps Overall."""
+    """A, B or same in VQ, MQ, TA and perhaps Overall; 22 is invalid, in its dimension only."""
     notes = []
     for column, dim in VIDEOALIGN_DIMENSIONS.items():
-        if row.text(column):
-            label, kind = chosen(row.text(column), _SIDES, column)
+        if word := row.text(column):
+            label, kind = chosen("invalid" if word in _INVALID else word, _SIDES, column)
             notes.append(pair(dim, label, tie_kind=kind))
     if not notes:
         raise ValueError(f"no label in any of {', '.join(VIDEOALIGN_DIMENSIONS)}")
@@ -87,13 +89,16 @@ def videofeedback(row: Row, place: Place) -> Comparison:
 
 
 def uve(row: Row, place: Place) -> Comparison:
-    """A is better, B is better, same good, same bad, on one aspect. Most aspects are judged without the prompt.
+    """A is better, B is better, same good, same bad. Most aspects are judged without the prompt.
 
-    What must not be split is the prompt's number in its data set, which the names of the videos tell.
+    One judgement holds for every sub-aspect it names (the aspect itself is often one of them): these, 15 in all, are
+    the dimensions, as in the benchmark's own evaluation. What must not be split is the prompt's number in its data
+    set, which the names of the videos tell.
     """
     label, kind = chosen(row.needed("preference"), _UVE, "preference")
     videos = [row.needed("video_a"), row.needed("video_b")]
-    parts = row.data.get("subaspects") or row.text("subaspect").split("|")
+    aspect, parts = row.needed("aspect"), row.data.get("subaspects") or row.text("subaspect").split("|")
+    dims = list(dict.fromkeys(str(part).strip() for part in parts if part)) or [aspect]
     number = re.search(r"_(\d+)\.\w+$", videos[0])
     group = f"uve:{row.text('dataset')}:{number.group(1)}" if number else ""
     name = row.key or row.text("id") or row.digest()
@@ -105,11 +110,11 @@ def uve(row: Row, place: Place) -> Comparison:
                       model=row.text(f"model_{side}") or PurePosixPath(video).parts[0])
             for side, video in zip("ab", videos, strict=True)
         ),
-        annotations=(pair(row.needed("aspect"), label, tie_kind=kind),),
+        annotations=tuple(pair(dim, label, tie_kind=kind) for dim in dims),
         task="t2v",
         group=group,
         annotator={"type": "human"},
-        meta={"subaspects": [p for p in parts if p], "dataset": row.text("dataset")},
+        meta={"aspect": aspect, "dataset": row.text("dataset")},
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mmalign.data.check import check
+from mmalign.data.comparisons import pairs
 from mmalign.data.formats import write_jsonl
 from mmalign.data.importing import FORMATS, known, listing, reading
 from tests.unit.data.layouts import hub_image, imported, said, write_json, write_lines, write_parquet
@@ -24,6 +26,16 @@ def test_videoalign_rows_become_pairs_per_dimension(tmp_path: Path) -> None:
     assert [c.uri for c in one.candidates] == ["v/a.mp4", "v/b.mp4"]
     assert one.candidates[0].meta == {"fps": 24.0, "num_frames": 48.0}
     assert (one.split, one.task) == ("test", "t2v")
+
+
+def test_an_invalid_dimension_of_videoalign_is_masked_alone(tmp_path: Path) -> None:
+    rows = ["a.mp4,b.mp4,a dog,22,B,invalid,,,,", "c.mp4,d.mp4,a cat,22.0,22,22,,,,"]
+    (tmp_path / "x.csv").write_text(HEADER + "\n".join(rows) + "\n")
+    one, other = imported(tmp_path / "x.csv", expect="videoalign")
+    labels = {note.dim: note.data["label"] for note in one.annotations}
+    assert labels == {"visual_quality": "invalid", "motion_quality": "j", "text_alignment": "invalid"}
+    assert {note.data["label"] for note in other.annotations} == {"invalid"}
+    assert set(pairs(one, tmp_path)[0].labels) == {"motion_quality"} and pairs(other, tmp_path) == []
 
 
 def test_videogen_rewardbench_has_four_dimensions(tmp_path: Path) -> None:
@@ -51,7 +63,8 @@ def test_uve_in_json_and_in_csv(tmp_path: Path) -> None:
     records = {
         f"set-dynamic-00007-{k}": {
             "video_a": "kling/t2v/kling_00007.mp4", "video_b": "gen3/t2v/gen3_00007.mp4", "prompt": None,
-            "preference": word, "aspect": "dynamic_degree", "subaspects": ["a", "b"], "dataset": "set",
+            "preference": word, "aspect": "dynamic_degree",
+            "subaspects": ["dynamic_degree", "light_change"], "dataset": "set",
         }
         for k, word in enumerate(words)
     }  # fmt: skip
@@ -65,7 +78,21 @@ def test_uve_in_json_and_in_csv(tmp_path: Path) -> None:
     header = "id,model_a,model_b,video_a,video_b,aspect,subaspect,preference,prompt,dataset"
     (tmp_path / "pairs.csv").write_text(f"{header}\n1,x,y,a.mp4,b.mp4,q,r|s,same bad,,d\n")
     (one,) = imported(tmp_path / "pairs.csv", expect="uve-bench")
-    assert said(one, "q")["tie_kind"] == "bad" and one.meta["subaspects"] == ["r", "s"]
+    assert said(one, "r")["tie_kind"] == said(one, "s")["tie_kind"] == "bad" and one.meta["aspect"] == "q"
+    assert {note.dim for one in found for note in one.annotations} == {"dynamic_degree", "light_change"}
+
+
+def test_uve_judges_of_two_subaspects_are_two_comparisons(tmp_path: Path) -> None:
+    header = "id,model_a,model_b,video_a,video_b,aspect,subaspect,preference,prompt,dataset"
+    row = "{0}-00011-0,x,y,x_00011.mp4,y_00011.mp4,tv_alignment,tv_alignment|tv_alignment_{0},same good,p,set"
+    rows = [header, row.format("motion"), row.format("appearance")]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
+    write_jsonl(tmp_path / "uve.jsonl", imported(tmp_path / "pairs.csv", expect="uve-bench"))
+    report = check(tmp_path / "uve.jsonl", with_media=False)
+    assert report.duplicate_comparisons == []
+    assert {dim: found["pairs"] for dim, found in report.dimensions.items()} == {
+        "tv_alignment": 2, "tv_alignment_motion": 1, "tv_alignment_appearance": 1,
+    }  # fmt: skip
 
 
 def test_worldrewardbench_takes_prompts_from_beside(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Judgements in words and checklists: VisionRewardDB, UnifiedReward's conversations, R1-Reward. Needs no torch.
 
 Not verified against the released files: VisionRewardDB's meaning of `meta_result` (an answer, 1 yes, for each of its
-binary questions, where `meta_mask` is set), and how UnifiedReward's subsets name their media (image, images or video).
+binary questions, where `meta_mask` is set), and how UnifiedReward's subsets name their media (image, images or video);
+its scores of two are read in the layout that its published questions ask for.
 Scales of VisionRewardDB's attributes are those of its card; a value outside its scale keeps no scale.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmalign.comparison import Annotation, Candidate, Comparison, MediaInput
-from mmalign.data.importing.formats import Format, Place, Row, names, pair, rating
+from mmalign.data.importing.formats import Format, Place, Row, by_scores, names, pair, rating
 
 VISIONREWARD_SCALES = {
     "symmetry": (-1, 1), "richness": (-2, 2), "color aesthetic": (-1, 1), "detail realism": (-3, 1),
@@ -27,6 +28,11 @@ _CAPTION = re.compile(
 _BETTER = re.compile(r"\b(?:image|video|response|answer)\s*([12])\s+is\s+better", re.I)
 _EQUAL = re.compile(r"\bboth\s+\w+\s+are\s+equally\s+(good|bad)", re.I)
 _SCORE = re.compile(r"([A-Z][A-Za-z \-]*?)\s*Score\s*(?:\(1-5\))?\s*[:：]\s*\**\s*(-?\d+(?:\.\d+)?)")
+_NUMBER = r"(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
+_TWO_SCORES = re.compile(
+    r"([A-Z][A-Za-z \-]*?)\s*Score\s*[:：]\s*(?:Image|Video)\s*1\s*[:：]\s*" + _NUMBER
+    + r"\s*(?:Image|Video)\s*2\s*[:：]\s*" + _NUMBER
+)  # fmt: skip
 _ANSWER = re.compile(r"<answer>\s*([12])\s*</answer>")
 _RESPONSES = re.compile(
     r"\[Response 1\]\s*:\s*(.*?)\s*(?:#+\s*)?\[Response 2\]\s*:\s*(.*?)\s*(?:#+\s*\*\*Output Format.*)?$",
@@ -65,7 +71,11 @@ def visionreward(row: Row, place: Place) -> Comparison:
 
 
 def conversations(row: Row, place: Place) -> Comparison | str:
-    """What the answer says in words: a better one of two, or scores from 1 to 5; the words stay as a critique."""
+    """What the answer says in words, which stay as a critique: a better one of two, or scores of one from 1 to 5.
+
+    Scores of two (UnifiedReward 2.0) are relative, in each respect they sum to 1: the first is taken as the probability
+    that the first is better.
+    """
     turns = row.list_of("conversations")
     asked = next((str(t.get("value")) for t in turns if t.get("from") in ("human", "user")), "")
     told = next((str(t.get("value")) for t in reversed(turns) if t.get("from") in ("gpt", "assistant")), "")
@@ -99,6 +109,9 @@ def _understood(told: str, num: int) -> list[Annotation] | None:
         return [pair("overall", "i" if better[-1] == "1" else "j")]
     if num == 2 and equal is not None:
         return [pair("overall", "tie", tie_kind=equal.group(1).lower())]
+    relative = _TWO_SCORES.findall(told) if num == 2 else []
+    if relative:
+        return [_relative(name, float(first), float(second)) for name, first, second in relative]
     scores = [(name.strip().lower(), float(value)) for name, value in _SCORE.findall(told)]
     if num == 1 and scores:
         return [
@@ -106,6 +119,16 @@ def _understood(told: str, num: int) -> list[Annotation] | None:
             for name, value in dict(scores).items()
         ]
     return None
+
+
+def _relative(name: str, first: float, second: float) -> Annotation:
+    if min(first, second) < 0 or abs(first + second - 1.0) > 0.01:
+        raise ValueError(f"the {name} scores {first} and {second} are relative and must sum to 1")
+    label = by_scores(first, second)
+    dim = name.strip().lower().replace(" ", "_")
+    if label == "tie":
+        return pair(dim, label, tie_kind="unknown")
+    return pair(dim, label, p=first / (first + second))
 
 
 def r1_reward(row: Row, place: Place) -> Comparison:

@@ -192,6 +192,25 @@ def test_unifiedreward_words(tmp_path: Path, answer: str, media: int, expected: 
     assert one.annotations[-1].data["texts"] == [answer]
 
 
+def test_unifiedreward_scores_of_two_are_pairs_by_respect(tmp_path: Path) -> None:
+    told = "Alignment Score:\n Image 1: 0.4357\n Image 2: 0.5643\n\nCoherence Score:\n Image 1: 0.5\n Image 2: 0.5\n"
+    asked = {"from": "human", "value": "Compare.\nText Caption: [a red fox]"}
+
+    def row(name: str, answer: str) -> dict[str, object]:
+        return {
+            "id": name,
+            "images": ["a.jpg", "b.jpg"],
+            "conversations": [asked, {"from": "gpt", "value": answer}],
+        }
+
+    path = write_json(tmp_path / "u.json", [row("1", told), row("2", told.replace("0.5643", "0.9"))])
+    outcome = reading.Outcome()
+    (one,) = reading.read(path, format="unifiedreward", root=tmp_path, split="train", outcome=outcome)
+    assert said(one, "alignment") == {"i": 0, "j": 1, "label": "j", "p": 0.4357}
+    assert said(one, "coherence") == {"i": 0, "j": 1, "label": "tie", "tie_kind": "unknown"}
+    assert outcome.num_bad == 1 and "must sum to 1" in outcome.bad[0] and not outcome.left_out
+
+
 def test_r1_reward(tmp_path: Path) -> None:
     text = "Judge.\n###### [Response 1]:\nA cat.  \n\n###### [Response 2]:\nA dog."
     content = [{"type": "text", "text": text}, {"type": "image", "image": "images/x.jpg"}]

@@ -1,6 +1,7 @@
 """`evaluate agreement`: how a judge's ratings agree with people's, from a CSV table into JSON.
 
 The protocol stands in the result, every row that is left out is counted with its reason, intervals are bootstrapped.
+Where more than a fifth of the rows holds something else than numbers, the table is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from rich.table import Table
 
 from mmalign.stats import intervals
 from mmalign.stats.agreement import CORRELATIONS, fisher_mean
-from pipelines.tables import as_json, estimate, is_missing, read_table, write_json
+from pipelines.tables import (
+    SHOWN,
+    Rows,
+    as_json,
+    estimate,
+    is_missing,
+    read_table,
+    require_few,
+    write_json,
+)
 
 
 def run(
@@ -35,12 +45,13 @@ def run(
     if len(set(human)) < len(human):
         raise ValueError(f"--human names a column twice: {', '.join(human)}")
     rows = read_table(table, wanted)
-    numbers = np.asarray(
-        [[_number(row[c], c, k, table) for c in (*human, judge)] for k, row in enumerate(rows, 2)]
-    )
-    no_human = np.isnan(numbers[:, :-1]).any(axis=1)
-    no_judge = np.isnan(numbers[:, -1])
-    used = ~(no_human | no_judge)
+    numbers = np.asarray([[_number(row[c]) for c in (*human, judge)] for row in rows])
+    strange = _not_numbers(rows, (*human, judge), table)
+    require_few(list(strange.values()), len(rows), "Is it a column of ratings?")
+    wrong = np.isin(np.arange(len(rows)), list(strange))
+    no_human = np.isnan(numbers[:, :-1]).any(axis=1) & ~wrong
+    no_judge = np.isnan(numbers[:, -1]) & ~wrong
+    used = ~(no_human | no_judge | wrong)
     kept = [row for row, good in zip(rows, used, strict=True) if good]
     if not kept:
         raise ValueError(f"{table}: no row has all of {', '.join(wanted)}")
@@ -59,7 +70,9 @@ def run(
             "human rating missing": int((no_human & ~no_judge).sum()),
             "judge rating missing": int((no_judge & ~no_human).sum()),
             "both missing": int((no_human & no_judge).sum()),
-        },
+        }
+        | ({"not a number": len(strange)} if strange else {}),
+        "not_understood": list(strange.values())[:SHOWN],
         "overall": _correlate(verdict, truth, clusters, num_resamples),
         "human_human": _between_people(raters, human, clusters, num_resamples),
     }
@@ -72,16 +85,24 @@ def run(
     return result
 
 
-def _number(text: str, column: str, line: int, table: Path) -> float:
-    if is_missing(text):
-        return float("nan")
+def _number(text: str) -> float:
+    """NaN where a cell holds no number."""
     try:
         value = float(text)
-    except ValueError as problem:
-        raise ValueError(
-            f"{table}:{line}: column '{column}' holds '{text}', which is not a number"
-        ) from problem
+    except ValueError:
+        return float("nan")
     return value if math.isfinite(value) else float("nan")
+
+
+def _not_numbers(rows: Rows, columns: Sequence[str], table: Path) -> dict[int, str]:
+    """The rows, by position, that say something else than a number or nothing; and what."""
+    found: dict[int, str] = {}
+    for place, row in enumerate(rows):
+        for column in columns:
+            if not is_missing(row[column]) and math.isnan(_number(row[column])):
+                words = f"column '{column}' holds '{row[column]}', which is not a number"
+                found.setdefault(place, f"{table.name}:{place + 2}: {words}")
+    return found
 
 
 def _correlate(
@@ -209,4 +230,7 @@ def _print_agreement(result: Mapping[str, Any]) -> None:
         table.add_row(
             "people, pairwise", *(_cell(result["human_human"]["mean"][kind]) for kind in CORRELATIONS)
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for line in result["not_understood"]:
+        console.print(f"left out: {line}", style="cyan", markup=False)

@@ -1,12 +1,13 @@
 """`evaluate rank`: ratings from people's comparisons, from a CSV table into JSON.
 
-Two-, three- and four-way verdicts are understood; a row that is left out is counted with its reason.
+Two-, three- and four-way verdicts are understood; a row that is left out is counted with its reason. Where more than a
+fifth of the verdicts is not understood, the table is refused.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmalign.stats import ranking
-from pipelines.tables import is_missing, read_table, write_json
+from pipelines.tables import SHOWN, is_missing, read_table, require_few, write_json
 
 OUTCOMES: Mapping[float, tuple[str, ...]] = {
     1.0: ("a", "a is better", "a>b", "model a", "left", "leftvote", "first", "1", "win"),
@@ -24,6 +25,8 @@ OUTCOMES: Mapping[float, tuple[str, ...]] = {
         *("same good", "both good", "a=b=good", "same bad", "both bad", "a=b=bad", "bothbad vote", "bothbad"),
     ),
 }
+KNOWN = "A is better, B is better, same good, same bad, A, B, tie, leftvote, rightvote, A>B, A=B=Good"
+NOT_UNDERSTOOD = "verdict not understood"
 _RESULT = {name: outcome for outcome, names in OUTCOMES.items() for name in names}
 
 
@@ -40,15 +43,21 @@ def run(
     """Ratings of what the columns `a` and `b` name, from the verdicts; written to `output` and returned."""
     rows = read_table(pairs, [a, b, preference, *([by] if by else [])])
     left_out: Counter[str] = Counter()
+    strange: list[str] = []
     kept: list[tuple[dict[str, str], float]] = []
     for line, row in enumerate(rows, start=2):
         reason = "verdict missing" if is_missing(row[preference]) else None
         reason = reason or ("name missing" if not row[a] or not row[b] else None)
         reason = reason or ("compared with itself" if row[a] == row[b] else None)
-        if reason:
-            left_out[reason] += 1
+        outcome = None if reason else _outcome(row[preference])
+        if outcome is None and not reason:
+            reason = NOT_UNDERSTOOD
+            strange.append(f"{pairs.name}:{line}: verdict '{row[preference]}' is not understood")
+        if reason or outcome is None:
+            left_out[str(reason)] += 1
         else:
-            kept.append((row, _outcome(row[preference], line, pairs)))
+            kept.append((row, outcome))
+    require_few(strange, len(kept) + len(strange), f"Known are for example {KNOWN}")
     if not kept:
         raise ValueError(f"{pairs}: no row has two names and a verdict")
     result: dict[str, Any] = {
@@ -59,6 +68,7 @@ def run(
         "num_rows": len(rows),
         "num_used": len(kept),
         "left_out": dict(left_out),
+        "not_understood": strange[:SHOWN],
         "verdicts": dict(Counter(row[preference] for row, _ in kept)),
         **_ratings(kept, a, b, num_resamples),
     }
@@ -76,13 +86,10 @@ def run(
     return result
 
 
-def _outcome(text: str, line: int, table: Path) -> float:
+def _outcome(text: str) -> float | None:
     """1, 0 or 0.5 from two-, three- and four-way verdicts; how good a tie was makes no difference here."""
     plain = " ".join(text.lower().replace("_", " ").replace(" = ", "=").replace(" > ", ">").split())
-    if plain not in _RESULT:
-        known = "A is better, B is better, same good, same bad, A, B, tie, leftvote, rightvote, A>B, A=B=Good"
-        raise ValueError(f"{table}:{line}: verdict '{text}' is not understood; known are for example {known}")
-    return _RESULT[plain]
+    return _RESULT.get(plain)
 
 
 def _ratings(
@@ -91,6 +98,7 @@ def _ratings(
     first, second, outcome = [row[a] for row, _ in kept], [row[b] for row, _ in kept], [o for _, o in kept]
     halves = ranking.fit(first, second, outcome, num_resamples=num_resamples)
     result: dict[str, Any] = {"ratings": halves.as_rows(), "num_resamples": halves.num_resamples}
+    result["resamples_left_out"] = dict(halves.left_out)
     try:
         tied = ranking.fit(first, second, outcome, davidson=True, num_resamples=num_resamples)
     except ValueError as problem:
@@ -101,6 +109,7 @@ def _ratings(
         "tie_low": tied.tie_low,
         "tie_high": tied.tie_high,
         "num_resamples": tied.num_resamples,
+        "resamples_left_out": dict(tied.left_out),
     }
     return result
 
@@ -110,7 +119,23 @@ def _print_rank(result: Mapping[str, Any]) -> None:
     tied = {row["name"]: row for row in result["davidson"]["ratings"]}
     for row in result["ratings"]:
         table.add_row(row["name"], _cell(row), _cell(tied.get(row["name"])), str(row["n"]))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for line in _notes(result):
+        console.print(f"note: {line}", style="cyan", markup=False)
+
+
+def _notes(result: Mapping[str, Any]) -> Iterator[str]:
+    """What was left out, and why."""
+    if result["left_out"]:
+        yield "left out: " + ", ".join(f"{num} rows ({reason})" for reason, num in result["left_out"].items())
+    yield from result["not_understood"]
+    for words, part in (("ties half", result), ("Davidson", result["davidson"])):
+        if dropped := part.get("resamples_left_out"):
+            total = part["num_resamples"] + sum(dropped.values())
+            why = "; ".join(f"in {num} of {total} resamples {reason}" for reason, num in dropped.items())
+            hidden = " No interval is given." if 2 * part["num_resamples"] < total else ""
+            yield f"{words}: the interval rests on {part['num_resamples']} resamples: {why}.{hidden}"
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:

@@ -14,6 +14,11 @@ from mmalign.stats.intervals import Interval
 Rows = list[dict[str, str]]
 MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
 
+MOST_BAD = 0.2
+"""The share of rows that may be unreadable; they are left out, counted and named."""
+SHOWN = 5
+"""Rows of a kind that are named."""
+
 
 def is_missing(text: str) -> bool:
     """Whether a cell says nothing."""
@@ -34,6 +39,12 @@ def read_table(path: Path, columns: Sequence[str]) -> Rows:
     if not rows:
         raise ValueError(f"{path} holds no rows")
     return rows
+
+
+def require_few(bad: Sequence[str], num: int, mend: str) -> None:
+    """ValueError where more than `MOST_BAD` of `num` rows cannot be read: then it is not they that are wrong."""
+    if len(bad) > MOST_BAD * num:
+        raise ValueError(f"{len(bad)} of {num} rows cannot be used: {'; '.join(bad[:2])}. {mend}")
 
 
 def as_json(value: float) -> float | None:

@@ -15,8 +15,9 @@ Newton steps find its top. Ratings are shown on Elo's scale: 400 / ln 10 * (thet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ Floats = NDArray[np.float64]
 ELO = 400.0 / np.log(10.0)
 LIMIT = 25.0
 """Ratings further apart than this, odds of e^25, are on their way to infinity."""
+APART = "some names were not compared in it, directly or through others"
+ONE_SIDED = "some name won, or lost, all that it was compared in"
+FLAT = "the likelihood has no top that can be found"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Ratings:
     tie_low: float | None = None
     tie_high: float | None = None
     num_resamples: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many further resamples had no finite answer, by reason."""
 
     def as_rows(self) -> list[dict[str, Any]]:
         """`{"name", "elo", "low", "high", "n"}`, best first."""
@@ -82,12 +88,16 @@ def fit(
 
     A name that never won or never lost has no finite rating, nor have names that were never compared, directly or
     through others: both are errors that name them. Intervals come from resampling comparisons; resamples without a
-    finite answer are left out (`num_resamples` of the result counts those that entered).
+    finite answer are left out: `num_resamples` of the result counts those that entered, `left_out` says why others
+    did not. Where these are the most there is no interval: it would hold only for the tables that happened to be kind.
     """
     table = _tabulate(a, b, outcome)
     _require_connected(table)
     theta, tie = _newton(table, davidson)
-    draws, ties = _bootstrap(table, davidson, theta, num_resamples, seed)
+    draws, ties, left_out = _bootstrap(table, davidson, theta, num_resamples, seed)
+    entered = len(draws)
+    if 2 * entered < num_resamples:
+        draws, ties = [], []
     edges = [(1 - level) / 2, (1 + level) / 2]
     nothing = np.full(len(table.names), np.nan)
     low, high = np.quantile(draws, edges, axis=0) if len(draws) else (nothing, nothing)
@@ -105,7 +115,8 @@ def fit(
         tie if davidson else None,
         None if tie_low is None else float(tie_low),
         None if tie_high is None else float(tie_high),
-        len(draws),
+        entered,
+        left_out,
     )
 
 
@@ -225,23 +236,28 @@ def _slopes(x: Floats, features: Floats, counts: Floats) -> tuple[Floats, Floats
 
 def _bootstrap(
     table: _Table, davidson: bool, start: Floats, num_resamples: int, seed: int
-) -> tuple[list[Floats], list[float]]:
-    """Elo and nu of resampled comparisons; a resample without a finite answer does not enter."""
+) -> tuple[list[Floats], list[float], dict[str, int]]:
+    """Elo and nu of resampled comparisons; how many had no finite answer, and so do not enter, by reason."""
+    left_out: Counter[str] = Counter()
     rng = np.random.default_rng(seed)
     flat = table.counts.ravel()
     draws, ties = [], []
     for _ in range(num_resamples):
         counts = rng.multinomial(int(flat.sum()), flat / flat.sum()).reshape(-1, 3).astype(np.float64)
         resample = _Table(table.names, table.first, table.second, counts)
-        if connected_components(_win_graph(resample), directed=True, connection="strong")[0] > 1:
+        wins = _win_graph(resample)
+        if connected_components(wins, directed=True, connection="strong")[0] > 1:
+            together = connected_components(wins + wins.T, directed=False)[0] == 1
+            left_out[ONE_SIDED if together else APART] += 1
             continue
         try:
             theta, tie = _newton(resample, davidson, start=start, tolerance=1e-5)
-        except ValueError:  # this resample has no finite answer; those that have are counted
+        except ValueError:  # this resample has no finite answer
+            left_out[FLAT] += 1
             continue
         draws.append(_to_elo(theta))
         ties.append(tie)
-    return draws, ties
+    return draws, ties, dict(left_out)
 
 
 def _to_elo(theta: Floats) -> Floats:

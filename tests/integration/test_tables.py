@@ -1,0 +1,68 @@
+"""`evaluate rank` and `evaluate agreement` on tables with a few bad rows, and with mostly bad ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmalign.stats import ranking
+from pipelines import agreement, rank
+
+
+def ranked(folder: Path, verdicts: list[str]) -> dict[str, object]:
+    table = folder / "p.csv"
+    table.write_text("a,b,v\n" + "".join(f"x,y,{verdict}\n" for verdict in verdicts))
+    out = folder / "o.json"
+    rank.run(table, a="a", b="b", preference="v", output=out, num_resamples=100)
+    found: dict[str, object] = json.loads(out.read_text())
+    return found
+
+
+def test_a_verdict_that_is_not_understood_is_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = ["A is better"] * 6 + ["B is better"] * 4
+    found = ranked(tmp_path, [*good, "perhaps", ""])
+    assert found["left_out"] == {"verdict not understood": 1, "verdict missing": 1}
+    assert found["not_understood"] == ["p.csv:12: verdict 'perhaps' is not understood"]
+    assert found["ratings"] == ranked(tmp_path, good)["ratings"] and found["num_used"] == 10
+    assert "'perhaps' is not understood" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(
+        ValueError, match=r"6 of 16 rows cannot be used: p.csv:12: verdict 'perhaps' is not und"
+    ):
+        ranked(tmp_path, [*good, *["perhaps"] * 6])
+
+
+def test_dropped_resamples_say_why_and_give_no_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = ranked(tmp_path, ["A"] * 60 + ["B"])  # most resamples have one B or more, a third has none
+    dropped = found["resamples_left_out"]
+    assert isinstance(dropped, dict) and set(dropped) == {ranking.ONE_SIDED}
+    assert found["num_resamples"] == 100 - dropped[ranking.ONE_SIDED] > 50
+    assert all(row["low"] is not None for row in found["ratings"])  # type: ignore[attr-defined]
+    assert "resamples some name won, or lost, all" in " ".join(capsys.readouterr().out.split())
+    a, b = [*"pqrst", *"qrstp"], [*"qrstp", *"pqrst"]  # each pair once in either order, each won once
+    few = ranking.fit(a, b, [1.0] * 10, num_resamples=200)
+    assert sum(few.left_out.values()) == 200 - few.num_resamples > 100
+    assert {row["low"] for row in few.as_rows()} == {None}
+
+
+def test_a_cell_that_is_no_number_is_left_out_and_named(tmp_path: Path) -> None:
+    table, out = tmp_path / "t.csv", tmp_path / "o.json"
+    lines = [f"{k % 5},{k % 4},{(k * 7) % 5}" for k in range(20)]
+    table.write_text("\n".join(["r1,r2,judge", *lines, "3,good,1", ",2,oops", ",2,1"]) + "\n")
+    result = agreement.run(table, human=["r1", "r2"], judge="judge", output=out, num_resamples=50)
+    assert result["left_out"] == {
+        "human rating missing": 1, "judge rating missing": 0, "both missing": 0, "not a number": 2,
+    }  # fmt: skip
+    assert result["not_understood"] == [
+        "t.csv:22: column 'r2' holds 'good', which is not a number",
+        "t.csv:23: column 'judge' holds 'oops', which is not a number",
+    ]
+    assert result["num_used"] == 20 and json.loads(out.read_text())["num_used"] == 20
+    table.write_text("\n".join(["r1,r2,judge", *lines, *["3,good,1"] * 9]) + "\n")
+    with pytest.raises(ValueError, match=r"9 of 29 rows cannot be used: t.csv:22: column 'r2' holds 'good'"):
+        agreement.run(table, human=["r1", "r2"], judge="judge", output=out)

@@ -231,7 +231,7 @@ def _folder_loader(path: Path) -> Any:
     """What opens a saved reward of this family."""
     family = json.loads((path / CONFIG).read_text(encoding="utf-8")).get("family")
     module = {"plural": "rewardmodels.plural", "clip": "rewardmodels.clip.trained"}.get(
-        family, "rewardmodels.vlm"
+        family, "rewardmodels.candidates"
     )
     return importlib.import_module(module).load_folder
 

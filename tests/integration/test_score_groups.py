@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 import torch
 
+import rewardmodels
 from mmalign import media
 from mmalign.__main__ import main
+from mmalign.types import Sample
+from rewardmodels.heads import Seen
+from rewardmodels.inputs import VlmInputs
+from rewardmodels.vlm import VlmReward
+from tests.unit.rewardmodels.tiny import tiny_family
 
 LEVELS = {"a": (0.2, 0.4, 0.9), "b": (0.5, 0.7, 0.1)}
 """Brightness of the pictures of two prompts."""
@@ -198,3 +204,68 @@ def test_verbs_that_look_at_one_sample_say_where_groups_are_judged(
 ) -> None:
     assert call("serve", z, "port=0") == 2
     assert "`mmalign score`, which judges groups" in capsys.readouterr().err
+
+
+@pytest.fixture
+def yojo(tmp_path: Path) -> Path:
+    """A saved reward with a head over candidates, three at a time, and a YAML file that asks for them together."""
+    model = tiny_family("candidates", head_options={"num_together": 3})
+    model.save(tmp_path / "saved")
+    file = tmp_path / "together.yaml"
+    file.write_text(f"name: {tmp_path / 'saved'}\noptions: {{together: true}}")
+    return file
+
+
+def test_candidates_share_a_forward_pass_when_asked(
+    lines: list[dict[str, Any]], yojo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for k in range(3):  # of one prompt, noise; the fourth is alone in a second pass
+        media.write(tmp_path / f"a{k}.png", torch.rand(3, 32, 32))
+        lines.append({"id": f"d{k}", "image": f"a{k}.png", "prompt": "red"})
+    lines.append({"id": "d3", "image": "a0.png", "prompt": "red"})
+    path, out, see, passes = note(tmp_path, lines), tmp_path / "out", VlmReward.see, []
+
+    def counted(self: VlmReward, inputs: VlmInputs) -> Seen:
+        passes.append(inputs)
+        return see(self, inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VlmReward, "see", counted)
+        assert call("score", path, "--reward", yojo, "-o", out, "batch_size=2") == 0
+    assert len(passes) == 4  # one each for a and b, two for red
+    assert call("score", path, "--reward", yojo, "--reward", tmp_path / "saved", "-o", out) == 0
+    plain = rewardmodels.load(str(tmp_path / "saved"))
+    assert isinstance(plain, VlmReward)
+    samples = [Sample("red", media.read(tmp_path / f"a{k}.png")) for k in range(3)]
+    found, alone = overall(out, yojo), overall(out, tmp_path / "saved")
+    with torch.no_grad():
+        together = plain.together(samples).tolist()
+    assert [found[f"d{k}"] for k in range(3)] == pytest.approx(together, abs=1e-5)
+    assert found["d0"] == pytest.approx(found["d3"], abs=1e-5) == pytest.approx(alone["d3"], abs=1e-5)
+    assert abs(found["d1"] - alone["d1"]) > 1e-6  # off by default: a score of its own
+    (tmp_path / "a0.png").write_bytes(b"no picture")
+    assert call("score", path, "--reward", yojo, "-o", out) == 3
+    with torch.no_grad():
+        rest = plain.together(samples[1:]).tolist()
+    found = overall(out, yojo)
+    assert [found["d1"], found["d2"]] == pytest.approx(rest, abs=1e-5) and found["d0"] is None
+
+
+def test_a_head_that_judges_one_by_one_is_not_asked_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    media.write(tmp_path / "p.png", grey(0.5))
+    tiny_family("mlp").save(tmp_path / "saved")
+    (tmp_path / "no.yaml").write_text(f"name: {tmp_path / 'saved'}\noptions: {{together: true}}")
+    words = (
+        "score",
+        tmp_path / "p.png",
+        "--prompt",
+        "red",
+        "--reward",
+        tmp_path / "no.yaml",
+        "-o",
+        tmp_path / "o",
+    )
+    assert call(*words) == 2
+    assert "judges one by one" in capsys.readouterr().err

@@ -1,9 +1,10 @@
 """Validation of comparisons: what is broken, what leaks, what is out of balance. One pass, records are not kept.
 
 *Faults* must be mended: bad lines, missing and damaged media, ids used twice, comparisons that occur twice or
-contradict themselves, prompts or media that stand in two splits. The rest is for judgement: ties, balance of labels and
-positions, win rates by model, pairs that different comparisons decide in opposite ways, and how annotators agree (raw,
-and Krippendorff's alpha, from votes, from annotators by name, and from repeated judgements of a pair).
+contradict themselves, prompts or media that stand in two splits. The rest is for judgement: prompts that are empty or
+longer than `LONG_PROMPT`, ties, balance of labels and positions, win rates by model, pairs that different comparisons
+decide in opposite ways, and how annotators agree (raw, and Krippendorff's alpha, from votes, from annotators by name,
+and from repeated judgements of a pair).
 
 Media are the same when their bytes are (sha256); prompts when they differ in case and spaces only.
 """
@@ -29,9 +30,11 @@ from mmalign.stats.reliability import agreement
 
 MAX_EXAMPLES = 1000
 """Findings of one kind that are named; all are counted."""
+LONG_PROMPT = 2000
+"""Characters from which a prompt is called long: some 500 tokens, about what reward models read; CLIP reads 77."""
 FAULTS = ("bad_lines", "missing_media", "damaged_media", "duplicate_ids", "duplicate_comparisons",
           "self_contradictions", "leaking_prompts", "leaking_media")  # fmt: skip
-NOTES = ("identical_candidates", "contradicting_labels")
+NOTES = ("empty_prompts", "long_prompts", "identical_candidates", "contradicting_labels")
 
 
 @dataclass
@@ -48,6 +51,8 @@ class Report:
     self_contradictions: list[str] = field(default_factory=list)
     leaking_prompts: list[str] = field(default_factory=list)
     leaking_media: list[str] = field(default_factory=list)
+    empty_prompts: list[str] = field(default_factory=list)
+    long_prompts: list[str] = field(default_factory=list)
     identical_candidates: list[str] = field(default_factory=list)
     contradicting_labels: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -117,6 +122,10 @@ class _Tally:
         said = [(n.dim, n.kind, sorted(n.data.items(), key=str)) for n in comparison.annotations]
         self.ledger.add("contents", mark(comparison.prompt, uris, said), comparison.id)
         self._add_prompt(comparison)
+        if not comparison.prompt.strip():
+            report.find("empty_prompts", comparison.id)
+        elif len(comparison.prompt) > LONG_PROMPT:
+            report.find("long_prompts", f"{comparison.id}: {len(comparison.prompt)} characters")
         found = views(comparison.annotations)
         self._add_pairs(comparison, found.pairs, uris, report)
         for one in found.ratings:

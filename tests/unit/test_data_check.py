@@ -51,6 +51,18 @@ def test_clean_data_has_no_faults(tmp_path: Path) -> None:
     assert report.models["m0"] == {"win_rate": 0.75, "n": 2}
 
 
+def test_empty_and_very_long_prompts_are_noted_and_no_fault(tmp_path: Path) -> None:
+    words = "a red circle " * 200
+    lines = [("x", "p"), ("y", ""), ("z", " \n"), ("w", words)]
+    path = write(
+        tmp_path, *(record(name, said, ("0.png", f"{k}.png")) for k, (name, said) in enumerate(lines))
+    )
+    report = check(path)
+    assert report.empty_prompts == ["y", "z"] and report.long_prompts == ["w: 2600 characters"]
+    assert report.counts["empty_prompts"] == 2 and report.faults == 0
+    assert report.as_dict()["long_prompts"] == ["w: 2600 characters"]
+
+
 def test_every_fault_is_found(tmp_path: Path) -> None:
     path = write(
         tmp_path,

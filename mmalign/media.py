@@ -13,13 +13,16 @@ What is done to a file, so that every reward sees the same pixels:
   meant is not for us to guess (of a camera's multi-picture JPEG the first is the photograph, and is read);
 - only the formats of `FORMATS` are tried, whatever the file is called, so that no file reaches a decoder that runs
   other programs;
-- a picture of more than `MAX_PIXELS` pixels is refused before a single one is decoded.
+- a picture of more than `MAX_PIXELS` pixels is refused before a single one is decoded;
+- a picture of more than `KEPT_PIXELS` pixels is scaled down to so many, which is more than any reward looks at: as
+  float32 the largest picture would else be 0.8 GB, several times over in a reward.
 
 What cannot be read is a `ValueError` that names the file and the mend.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
@@ -42,6 +45,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """What Pillow is asked to try; its JPEG includes the multi-picture files of cameras."""
 MAX_PIXELS = 2**26
 """Largest picture read, 67 million pixels: 8192 x 8192."""
+KEPT_PIXELS = 2**24
+"""Most pixels kept of a picture, 17 million: 4096 x 4096."""
 
 _BROKEN = (
     OSError,
@@ -107,7 +112,8 @@ def probe(path: Path | str) -> Info:
         index = video.index(file)
         return Info("video", index.width, index.height, len(index.times), index.fps)
     with _open_image(file, str(file), MAX_PIXELS) as image:
-        turned = _exif(image, str(file)).get(0x0112, 1) in (5, 6, 7, 8)
+        # Pillow reports TIFFs as turned already
+        turned = image.format != "TIFF" and _exif(image, str(file)).get(0x0112, 1) in (5, 6, 7, 8)
         width, height = reversed(image.size) if turned else image.size
         num_frames = _num_frames(image, str(file))
         return Info("video" if is_video(file) else "image", width, height, num_frames, None)
@@ -237,10 +243,42 @@ def _read_picture(file: Path | BytesIO, name: str, max_pixels: int) -> Tensor:
 def _decoded(image: Image.Image, name: str) -> Image.Image:
     """The pixels, decoded here so that damage is noticed here."""
     try:
+        size = _kept_size(*image.size)
+        if size != image.size:
+            image.draft(None, size)  # JPEG decodes at half, a quarter, an eighth by itself
         image.load()
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image if size == image.size else _smaller(image, size))
     except _BROKEN as problem:
         raise ValueError(f"{name} is damaged or cut short ({problem}); fetch or export it again") from problem
+
+
+def _kept_size(width: int, height: int) -> tuple[int, int]:
+    """The size of a picture within `KEPT_PIXELS`, its shape kept.
+
+    >>> _kept_size(640, 480), _kept_size(20_000, 3_000)
+    ((640, 480), (10575, 1586))
+    """
+    scale = math.sqrt(KEPT_PIXELS / (width * height))
+    if scale >= 1.0:
+        return width, height
+    if height < width:
+        kept = max(1, int(height * scale))
+        return min(int(width * scale), KEPT_PIXELS // kept), kept
+    kept = max(1, int(width * scale))
+    return kept, min(int(height * scale), KEPT_PIXELS // kept)
+
+
+def _smaller(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scaled down, every pixel counting, in a kind whose values may be averaged and never beyond their range."""
+    if image.mode in ("P", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image.info.pop("transparency", None)
+    elif image.mode == "1":
+        image = image.convert("L")
+    exif = image.getexif()
+    made = image.resize(size, Image.Resampling.HAMMING)
+    made.getexif().update(exif)
+    return made
 
 
 def _read_gif(file: Path, fps: float | None, max_frames: int | None) -> Tensor:
@@ -280,8 +318,12 @@ def _name(image: Image.Image) -> str:
 
 
 def _to_tensor(pixels: np.ndarray) -> Tensor:
-    """(T, H, W, 3) uint8 to (T, 3, H, W) float32."""
-    return torch.tensor(pixels).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255.0)
+    """(T, H, W, 3) uint8 to (T, 3, H, W) float32, no copy of the whole in between."""
+    num_frames, height, width, planes = pixels.shape
+    made = torch.empty(num_frames, planes, height, width)
+    for frame, shown in zip(made, pixels, strict=True):
+        frame.copy_(torch.tensor(shown).permute(2, 0, 1))
+    return made.div_(255.0)
 
 
 def _to_bytes(frames: Tensor, name: str) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -112,6 +114,69 @@ def test_one_pixel_and_very_long_pictures(tmp_path: Path) -> None:
     Image.new("RGB", (20_000, 3), RED).save(tmp_path / "long.png")
     assert media.read(tmp_path / "one.png").shape == (1, 3, 1, 1)
     assert media.read(tmp_path / "long.png").shape == (1, 3, 3, 20_000)
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of more than 200 pixels are scaled down."""
+    monkeypatch.setattr(media, "KEPT_PIXELS", 200)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tiff"])
+@pytest.mark.usefixtures("little")
+def test_more_pixels_than_any_reward_reads_are_scaled_down(tmp_path: Path, name: str) -> None:
+    image = Image.new("RGB", (60, 40), RED)
+    image.paste((0, 0, 255), (0, 0, 60, 20))  # blue above red
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned clockwise: blue to the right
+    image.save(tmp_path / name, exif=exif, quality=100)
+    made = media.read(tmp_path / name)
+    assert made.shape == (1, 3, 17, 11) and media.probe(tmp_path / name).height == 60
+    torch.testing.assert_close(made[0, :, 8, 1], torch.tensor([1.0, 0.0, 0.0]), atol=0.02, rtol=0)
+    torch.testing.assert_close(made[0, :, 8, -2], torch.tensor([0.0, 0.0, 1.0]), atol=0.02, rtol=0)
+
+
+@pytest.mark.usefixtures("little")
+def test_every_kind_is_scaled_down_by_its_values(tmp_path: Path) -> None:
+    palette = Image.new("P", (40, 40), 0)
+    palette.putpalette([*RED, 0, 0, 0])
+    palette.paste(1, (0, 0, 20, 40))
+    palette.save(tmp_path / "palette.png", transparency=1)
+    bits = Image.new("1", (40, 40), 0)
+    bits.putdata([k % 2 for k in range(1600)])
+    bits.save(tmp_path / "bits.png")
+    Image.fromarray(np.full((40, 40), 30000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    clear = media.read(tmp_path / "palette.png")[0]
+    assert clear.shape == (3, 14, 14) and bool((clear[:, :, :6] == 1.0).all())
+    assert clear[:, 0, -1].tolist() == [1.0, 0.0, 0.0]
+    grey = media.read(tmp_path / "bits.png")
+    assert float(grey.min()) > 0.1 and float(grey.max()) < 0.9  # black and white were averaged, not picked
+    torch.testing.assert_close(media.read(tmp_path / "deep.png"), torch.full((1, 3, 14, 14), 30000 / 65535))
+    assert float(media.read(tmp_path / "clear.png").min()) == 1.0
+
+
+def test_ordinary_pictures_keep_every_bit(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4096, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", compress_level=1)
+    expected = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+    assert torch.equal(media.read(tmp_path / "a.png"), expected)
+
+
+@pytest.mark.slow
+def test_the_largest_pictures_take_little_memory(tmp_path: Path) -> None:
+    """60 million pixels, read in a process of its own: 0.9 GB above what the imports take; it was 1.5 GB."""
+    Image.new("RGB", (20_000, 3_000), RED).save(tmp_path / "a.png")
+    program = (
+        "import resource, sys\nfrom mmalign import media\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6\n"
+        "before = peak()\nmade = media.read(sys.argv[1])\nprint(*made.shape, peak() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.png")], capture_output=True, text=True, check=True
+    )
+    *shape, gigabytes = done.stdout.split()
+    assert shape == ["1", "3", "1586", "10575"] and float(gigabytes) < 0.9
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

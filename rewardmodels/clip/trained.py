@@ -39,7 +39,7 @@ from rewardmodels.clip.scorers import (
 from rewardmodels.clip.settings import ClipSettings
 from rewardmodels.clip.squares import SquareRule, square
 from rewardmodels.clip.towers import load_towers
-from rewardmodels.clip.weights import read_tensors
+from rewardmodels.clip.weights import aligned, read_tensors
 from rewardmodels.folders import CONFIG
 
 
@@ -175,6 +175,7 @@ def load_folder(
             chain = read_chain(read_tensors(source), activation=settings.activation, source=str(source))  # type: ignore[arg-type]
             scorer = EmbeddingHead(towers, chain)
     reward = ClipReward(scorer, settings, batch_size=batch_size, long_prompts=long_prompts)
+    aligned(reward)
     reward.requires_grad_(False)
     return reward.eval().to(device)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+ALIGNMENT = 64
+"""Where PyTorch puts what it allocates, in bytes."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -76,6 +78,14 @@ def read_tensors(file: Path, *, inside: str | None = None) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not all(isinstance(item, Tensor) for item in found.values()):
         raise ValueError(f"{file} holds more than named tensors: this is another kind of checkpoint")
     return dict(found)
+
+
+@torch.no_grad()
+def aligned(module: nn.Module) -> None:
+    """Copy weights that a file left at odd addresses: there some kernels sum in another order, to other last bits."""
+    for parameter in module.parameters():
+        if parameter.data_ptr() % ALIGNMENT:
+            parameter.data = parameter.data.clone()
 
 
 def load_strictly(

@@ -99,6 +99,8 @@ def parsed(record: bytes | Mapping[str, Any]) -> Comparison:
 
 def in_words(problem: BaseException) -> str:
     """One line that says what was wrong with a record."""
+    if isinstance(problem, json.JSONDecodeError):
+        return f"not valid JSON ({problem.msg} at character {problem.pos})"
     text = " ".join(str(problem).split())
     return f"{text} is missing" if isinstance(problem, KeyError) else text or type(problem).__name__
 

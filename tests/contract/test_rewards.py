@@ -190,3 +190,85 @@ def test_videos_are_judged_alone_as_in_a_batch(name: str, tmp_path: Path) -> Non
     assert scores.valid.tolist() == [True] * 4 + [False] and scores.reasons[-1]
     alone = torch.cat([reward(samples=[video]).overall for video in reversed(videos)])
     torch.testing.assert_close(scores.overall[:4], alone.flip(0), atol=1e-5, rtol=0)
+
+
+# ---------------------------------------------------------------- edits
+
+EDIT_REWARDS = [
+    name
+    for name, entry in rewardmodels.available().items()
+    if "edit" in entry.modalities and not entry.over_sets and not entry.beside and name != "judge"
+]
+"""Without `judge`, whose file says what it judges: that of its tiny stand-in is one of pictures."""
+
+
+def test_every_reward_is_in_a_contract() -> None:
+    """Those over sets and those that want a reference have tests of their own."""
+    alone = {n for n, entry in rewardmodels.available().items() if not entry.over_sets and not entry.beside}
+    assert alone <= {*REWARDS, *VIDEO_REWARDS, *EDIT_REWARDS}
+
+
+@pytest.fixture(scope="module", params=EDIT_REWARDS)
+def editor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RewardModel:
+    """A reward of edits."""
+    reward = tiny_rewards.load(request.param, tmp_path_factory.mktemp("weights"))
+    assert reward.name == request.param and "edit" in reward.modalities
+    return reward
+
+
+@pytest.fixture(scope="module")
+def edits() -> list[Sample]:
+    """Two edits of each of four sources."""
+    sources, first, second = (render(PROMPTS, seed=seed) for seed in (1, 2, 3))
+    return [
+        Sample(prompt, media, source, f"{k}-{i}")
+        for k, made in enumerate((first, second.roll(1, 0)))
+        for i, (prompt, media, source) in enumerate(zip(PROMPTS, made, sources, strict=True))
+    ]
+
+
+def test_edits_are_judged_alone_as_in_a_batch_in_any_order(editor: RewardModel, edits: list[Sample]) -> None:
+    together = editor(samples=edits)
+    assert together.names == editor.dimensions and together.values.shape == (8, len(editor.dimensions))
+    assert bool(together.valid.all()), together.reasons
+    alone = torch.cat([editor(samples=[edit]).overall for edit in edits])
+    torch.testing.assert_close(together.overall, alone, atol=1e-5, rtol=0)
+    order = [5, 0, 7, 2, 1, 6, 4, 3]
+    turned = editor(samples=[edits[i] for i in order]).overall
+    torch.testing.assert_close(turned, together.overall[order], atol=1e-5, rtol=0)
+
+
+def test_edits_score_twice_the_same(editor: RewardModel, edits: list[Sample]) -> None:
+    first, second = editor(samples=edits), editor(samples=edits)
+    assert torch.equal(first.overall, second.overall)
+    assert torch.equal(first.values.nan_to_num(), second.values.nan_to_num())
+
+
+def test_a_judge_of_edits_alone_looks_at_the_source(editor: RewardModel, edits: list[Sample]) -> None:
+    if editor.modalities != {"edit"}:
+        return
+    assert float(editor(samples=edits).overall.std()) > 0
+    others = [replace(edit, source=1 - edit.source_frames()) for edit in edits]  # type: ignore[operator]
+    assert not torch.equal(editor(samples=edits).overall, editor(samples=others).overall)
+    (bare,) = editor(samples=[replace(edits[0], source=None)]).reasons
+    assert bare
+
+
+def test_a_broken_edit_harms_no_other(editor: RewardModel, edits: list[Sample], tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n")
+    good = edits[0].source_frames()
+    assert good is not None
+    bad = [
+        replace(edits[0], media=tmp_path / "missing.png"),
+        replace(edits[0], media=torch.full((3, 32, 32), float("nan"))),
+        replace(edits[0], source=tmp_path / "missing.png"),
+        replace(edits[0], source=tmp_path / "cut.png"),
+        replace(edits[0], source=torch.full((3, 32, 32), float("nan"))),
+        replace(edits[0], source=torch.full((3, 32, 32), 7.0)),
+        replace(edits[0], source=torch.rand(1, 32, 32)),
+    ]
+    scores = editor(samples=[edits[0], *bad, edits[1]])
+    assert scores.valid.tolist() == [True, *[False] * len(bad), True]
+    assert bool(torch.isnan(scores.overall[1:-1]).all()) and bool(torch.isnan(scores.values[1:-1]).all())
+    assert all(reason for reason in scores.reasons[1:-1])
+    torch.testing.assert_close(scores.overall[[0, -1]], editor(samples=edits[:2]).overall, atol=1e-5, rtol=0)

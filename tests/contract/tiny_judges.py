@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,11 +31,15 @@ class Certain:
 def _text(share: float) -> str:
     mark = 1 + 3 * share
     labels = (
-        "Text faithfulness", "Physical quality", "Text rendering", "Alignment", "Consistency", "Motion", "Quality",
-        "Factuality", "Final score",
+        "Text faithfulness", "Image faithfulness", "Physical quality", "Text rendering", "Alignment", "Consistency",
+        "Motion", "Quality", "Factuality", "Final score",
     )  # fmt: skip
     lines = [f"{label}: {mark:.3f}" for label in labels]
-    return "\n".join([*lines, f"<score>{mark:.3f}</score>", f'{{"following": {mark}, "quality": {mark}}}'])
+    checks = [f"[{kind}] to a degree of {mark:.3f}" for kind in ("follow", "keep", "quality")]
+    tags = [f"<score>{mark:.3f}</score>", f"<answer>{('yes', 'no', 'partly')[int(97 * share) % 3]}</answer>"]
+    names = ("following", "quality", "execution", "consistency")
+    numbers = json.dumps(dict.fromkeys(names, mark) | {"score": [mark, 5 * mark]})
+    return "\n".join([*lines, *checks, *tags, numbers])
 
 
 def _model(folder: Path) -> dict[str, Any]:
@@ -71,4 +76,10 @@ TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
     "critique-then-mark": _said,
     "critique-then-score": _critiqued,
     "firm-gen": _said,
+    "editscore": _said,
+    "unifiedreward-edit": _said,
+    "rationalrewards-edit": _said,
+    "firm-edit": _said,
+    "edit-principles": _said,
+    "uniworld-v2": lambda folder: {"min_mass": 0.0, **_model(folder)},
 }

@@ -86,10 +86,20 @@ class Levels(Section):
 
 
 class MethodOptions(Section):
-    """What every method has: guidance inside the loss, and labels turned to train a negative model."""
+    """What every method has: guidance inside the loss, and labels turned to train a negative model.
+
+    `prompt_dropout` is the share of samples whose loss is taken under the negative (empty) prompt, so that the
+    unconditional half of guidance learns too; a negative model is used in that half alone.
+    """
 
     guidance: Annotated[float, Field(ge=0.0)] = 1.0
     negative: bool = False
+    prompt_dropout: Fraction = 0.0
+
+    @property
+    def encoded_guidance(self) -> float:
+        """The guidance that prompts must be encoded for: any above 1 gives the negative prompt as well."""
+        return max(self.guidance, 2.0) if self.prompt_dropout > 0 else self.guidance
 
 
 class Sft(MethodOptions):
@@ -287,6 +297,12 @@ class Recipe(Section):
             raise ValueError("grpo needs a stochastic sampler: set rollout.sde={kind: flow, noise: 0.7}")
         if method.name == "grpo" and method.guidance != rollout.guidance:
             raise ValueError("grpo trains what it sampled: method.guidance must equal rollout.guidance")
+        if method.name == "grpo" and method.prompt_dropout > 0:
+            raise ValueError("grpo trains what it sampled: method.prompt_dropout must be 0")
+        if method.prompt_dropout > 0 and method.guidance > 1:
+            raise ValueError(
+                "a dropped prompt has no guidance: use method.prompt_dropout with method.guidance=1"
+            )
         if method.name == "grpo" and method.variant == "guard" and rollout.sde and rollout.sde.kind == "cps":
             raise ValueError(
                 "the guard variant needs a Gaussian log-probability: use another rollout.sde than cps"

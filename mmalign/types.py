@@ -238,6 +238,17 @@ class Conditions:
             return cls(tensors)
         return cls(tensors, {key: torch.cat([side[key] for side in negatives]) for key in negatives[0]})
 
+    def without_prompt(self, rows: Tensor) -> Conditions:
+        """The same, with what the negative side says in the rows (B,) bool; they must have one."""
+        if self.negative is None:
+            raise ValueError("these conditions have no negative side: encode(..., guidance=2) gives one")
+
+        def chosen(key: str, value: Tensor) -> Tensor:
+            other = (self.negative or {}).get(key, value)
+            return torch.where(rows.to(value.device).view(-1, *[1] * (value.ndim - 1)), other, value)
+
+        return Conditions({key: chosen(key, value) for key, value in self.tensors.items()}, self.negative)
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Conditions:
         negative = self.negative
         return Conditions(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from mmalign.train.evaluation import Examination
 from mmalign.train.experience import Batch, RewardFunction, Rollouts, as_samples, encode, judge_later
 from mmalign.train.loop import Report, Update
 from mmalign.train.methods import METHODS, Context, keep_copies
-from mmalign.train.noising import Draw, draw, levels_for
+from mmalign.train.noising import Draw, draw, dropped, levels_for
 from mmalign.train.stored import Stored
 from mmalign.types import Loss, Scores
 
@@ -148,7 +149,7 @@ class Alignment:
         assert self.reward is not None
         groups = self.plan.groups_of(index)
         asked = sorted(set(groups))
-        guidance = max(self.recipe.rollout.guidance, self.recipe.method.guidance)
+        guidance = max(self.recipe.rollout.guidance, self.recipe.method.encoded_guidance)
         encoded = encode(self.policy, [prompts[g] for g in asked], self.recipe.model, guidance=guidance)
         conditions = encoded.select([asked.index(g) for g in groups])
         rollouts = Rollouts(self.policy, self.recipe, self.method.sampler)
@@ -201,6 +202,9 @@ class Alignment:
         if self.method.pairs and self.stored is None:
             pool = paired(pool, self.plan.group_size)
         pool = pool.select(torch.nonzero(torch.isfinite(pool.credit.cpu())).flatten())
+        if options.prompt_dropout > 0:
+            lost = dropped(self.plan.num_samples, options.prompt_dropout, stream=stream)
+            pool = replace(pool, conditions=pool.conditions.without_prompt(lost[pool.index.cpu()]))
         schedule = self.policy.schedule(self.recipe.rollout.num_steps, pool.clean)
         levels = levels_for(settings, process, schedule, num=self.plan.num_samples, stream=stream)
         size = max(1, self.plan.batch_size // 2) if self.method.pairs else self.plan.batch_size

@@ -60,6 +60,11 @@ def levels_for(
     return drawn.reshape(num, settings.per_sample)
 
 
+def dropped(num: int, share: float, *, stream: tuple[int, ...]) -> Tensor:
+    """Which of the samples of an iteration lose their prompt in this pass, (N,) bool on the CPU."""
+    return torch.rand(num, generator=generator(*stream, "dropout")) < share
+
+
 def draw(
     process: Process, levels: Tensor, clean: Tensor, index: Tensor, *, which: int, stream: tuple[int, ...]
 ) -> Draw:

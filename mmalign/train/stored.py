@@ -130,7 +130,7 @@ class Stored:
         rows = [self.rows[order[i]] for i in index]
         method = self.recipe.method
         conditions = encode(
-            self.policy, [row.prompt for row in rows], self.recipe.model, guidance=method.guidance
+            self.policy, [row.prompt for row in rows], self.recipe.model, guidance=method.encoded_guidance
         )
         losers = [row.rejected for row in rows if row.rejected is not None]
         return Batch(

@@ -2,6 +2,7 @@
 what teaches nothing; `validate` says what a recipe comes to."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -173,6 +174,23 @@ def test_offline_pairs_and_samples_train(stored_files, tmp_path):
             stored=lambda policy, rows=rows, recipe=recipe: Stored(rows, policy, recipe),
         )
         assert trainer.train().updates == 2
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_without_its_prompt_a_sample_teaches_the_unconditional_half(stored_files, tmp_path, share):
+    """With every prompt dropped the loss no longer depends on the words; otherwise it does."""
+    losses = []
+    for words in ("a circle", "two squares"):
+        method = {"name": "sft", "levels": {"per_sample": 1}, "prompt_dropout": share}
+        recipe = tiny_recipe("sft", method=method, evaluation={"every": None}, budget={"iterations": 1},
+                             data={"samples": str(stored_files / "samples.jsonl")}, rewards=[])  # fmt: skip
+        rows = [replace(row, prompt=Prompt(words)) for row in read_samples(recipe.data.samples, recipe)]
+        trainer = build(
+            recipe, tmp_path / words, stored=lambda policy, r=recipe, w=rows: Stored(w, policy, r)
+        )
+        trainer.train()
+        losses.append(read_metrics(tmp_path / words)[-1]["loss"])
+    assert (losses[0] == losses[1]) == (share == 1.0)
 
 
 def test_mistakes_in_stored_files_name_the_line(tmp_path):

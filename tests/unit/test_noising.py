@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mmalign.config import Levels
 from mmalign.process import from_scheduler
-from mmalign.train.noising import levels_for
+from mmalign.train.noising import dropped, levels_for
 
 SCHEDULE = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0])
 PROCESS = from_scheduler(FlowMatchEulerDiscreteScheduler())
@@ -44,3 +44,10 @@ def test_impossible_steps_are_told():
         Levels(density="uniform", steps=(0, 2))
     with pytest.raises(ValidationError, match="are none"):
         Levels(density="schedule", steps=(2, 2))
+
+
+def test_prompts_are_dropped_by_their_share_and_another_way_in_each_pass():
+    one, two = (dropped(4000, 0.25, stream=(0, number)) for number in (0, 1))
+    assert abs(float(one.float().mean()) - 0.25) < 0.03
+    assert torch.equal(one, dropped(4000, 0.25, stream=(0, 0))) and not torch.equal(one, two)
+    assert not dropped(50, 0.0, stream=(0,)).any() and dropped(50, 1.0, stream=(0,)).all()

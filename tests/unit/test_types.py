@@ -88,10 +88,18 @@ def test_conditions_repeat_select_cat_both_sides() -> None:
     assert both.negative is not None and both.negative["p"].shape == (4,)
     assert both.select([3, 0]).tensors["p"].tolist() == [11, 0]
     assert both.repeat_interleave(2).tensors["p"].tolist() == [0, 0, 1, 1, 10, 10, 11, 11]
+    assert both.without_prompt(torch.tensor([True, False, False, True])).tensors["p"].tolist() == [
+        0,
+        1,
+        10,
+        0,
+    ]
     mixed = Conditions({"p": torch.ones(1), "ids": torch.ones(1, dtype=torch.long)}).to(dtype=torch.float16)
     assert mixed.tensors["p"].dtype == torch.float16 and mixed.tensors["ids"].dtype == torch.long
     with pytest.raises(ValueError, match="negative side"):
         Conditions.cat([sides[0], Conditions({"p": torch.ones(1)})])
+    with pytest.raises(ValueError, match="no negative side"):
+        mixed.without_prompt(torch.tensor([True]))
 
 
 def test_trajectory_select_keeps_what_belongs_to_steps() -> None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -22,21 +22,14 @@ from mmalign.train import optimizers
 from mmalign.train.distributed import Processes, start
 from mmalign.train.loop import Run, Trainer
 from mmalign.train.trackers import check_available
+from pipelines import train_reward
 from pipelines.train_reward import Say, calibrate, summary
 from rewardmodels.clip import starts
-from rewardmodels.clip.recipe import RATING_LOSSES, ClipRecipe
+from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.clip.trained import ClipReward
 from rewardmodels.clip.training import ClipTraining
-from rewardmodels.examination import (
-    Half,
-    Judged,
-    accuracy,
-    calibration_error,
-    half_of_group,
-    judge_pairs,
-    judge_world,
-)
-from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
+from rewardmodels.examination import Half, Judged, accuracy, calibration_error
+from rewardmodels.skips import Skips
 from rewardmodels.training import with_calibration
 
 
@@ -60,6 +53,10 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         "updates": counters.updates, "seconds": round(counters.seconds), "threads": torch.get_num_threads()
     }  # fmt: skip
     quality = finish(recipe, task, folder, cost)
+    if task.skips is not None:
+        quality["left_out"] = task.skips.as_dict()
+        if task.skips.bad:
+            tell(task.skips.summary())
     (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
     tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
     return quality
@@ -70,7 +67,9 @@ def compose(recipe: ClipRecipe, processes: Processes) -> tuple[Trainer, ClipTrai
     world = WORLDS.get(recipe.data.pairs)
     words = vocabulary() if world is None else world.words()
     model = starts.start(recipe.model, words, dimension=recipe.method.dimension, seed=recipe.seed)
-    task = ClipTraining(model, recipe, build_source(recipe), processes, examine=partial(examine, recipe))
+    skips = None if recipe.data.pairs in WORLDS else Skips()
+    source = train_reward.build_source(_as_other(recipe), skips)
+    task = ClipTraining(model, recipe, source, processes, examine=partial(examine, recipe), skips=skips)
     settings = recipe.optimizer
     plan = Run(
         folder=Path(recipe.output),
@@ -90,41 +89,32 @@ def compose(recipe: ClipRecipe, processes: Processes) -> tuple[Trainer, ClipTrai
     return Trainer(task, plan, processes), task
 
 
-def build_source(recipe: ClipRecipe) -> PairSource:
-    """The training pairs or ratings."""
-    data, dimensions = recipe.data, (recipe.method.dimension,)
-    binary = data.labels == "binary" and recipe.method.loss not in RATING_LOSSES
-    if data.pairs in WORLDS:
-        world = WORLDS[data.pairs]
-        return ShapesSource(data.shapes, recipe.seed, world=world, dimensions=dimensions, binary=binary)
-    return FileSource(Path(data.pairs), data.comparisons_per_bundle, recipe.seed, dimensions, binary=binary)
-
-
-def judged(recipe: ClipRecipe, model: ClipReward, half: Half, num_prompts: int) -> Judged | None:
+def judged(
+    recipe: ClipRecipe,
+    model: ClipReward,
+    half: Half,
+    num_prompts: int,
+    left_out: dict[str, int] | None = None,
+) -> Judged | None:
     """The held-out or calibration pairs, labelled in the recipe's dimension, with the model's scores."""
-    data, dimension = recipe.data, recipe.method.dimension
-    place = data.heldout if half == "evaluation" else data.calibration
-    if place is None:
-        return None
-    if place in WORLDS:
-        return judge_world(
-            model, half, num_prompts=num_prompts, law=law_of(data.shapes), world=WORLDS[place],
-            dimensions=(dimension,),
-        )[dimension]  # fmt: skip
-    pairs = FileSource(Path(place), data.comparisons_per_bundle, recipe.seed, (dimension,)).all()
-    if data.heldout == data.calibration:  # one file for both: each gets the prompts of its half
-        pairs = [pair for pair in pairs if half_of_group(pair.group or pair.prompt) == half]
-    found = judge_pairs(model, pairs, dimension=dimension) if pairs else None
-    return found if found is not None and len(found.label) else None
+    found = train_reward.judged(_as_other(recipe), _as_other(model), half, num_prompts, left_out)
+    return found.get(recipe.method.dimension)
+
+
+def _as_other(ours: ClipRecipe | ClipReward) -> Any:
+    """Recipe and reward have what measuring and calibrating ask of other rewards: data, dimensions, settings."""
+    return ours
 
 
 def examine(recipe: ClipRecipe, model: ClipReward, num_prompts: int) -> dict[str, float]:
     """Numbers to log during training."""
-    found = judged(recipe, model, "evaluation", num_prompts)
+    left_out: dict[str, int] = {}
+    found = judged(recipe, model, "evaluation", num_prompts, left_out)
     if found is None:
         return {}
     result = accuracy(found)
-    numbers = {"accuracy": result["accuracy"]["mean"]}
+    numbers = {f"skipped_{kind}": float(num) for kind, num in left_out.items()}
+    numbers["accuracy"] = result["accuracy"]["mean"]
     numbers |= {key: result[key] for key in ("expected", "best", "ratio") if key in result}
     parts = result.get("by_category", {}).items()
     return numbers | {f"ratio/{name}": part["ratio"] for name, part in parts}
@@ -134,17 +124,20 @@ def finish(recipe: ClipRecipe, task: ClipTraining, folder: Path, cost: Mapping[s
     """Calibrate on one set of prompts, measure on another, and save the reward."""
     quality: dict[str, Any] = dict(cost)
     with task.result() as model:
-        num, same = recipe.evaluation.final_prompts, cast(Any, model)
+        num = recipe.evaluation.final_prompts
+        left_out: dict[str, int] = {}
 
         def measure() -> dict[str, Judged]:
             found = judged(recipe, model, "calibration", num)
             return {} if found is None else {"overall": found}
 
-        calibrate(cast(Any, recipe), same, measure)
-        found = judged(recipe, model, "evaluation", num)
+        calibrate(_as_other(recipe), _as_other(model), measure)
+        found = judged(recipe, model, "evaluation", num, left_out)
+        if any(left_out.values()):
+            quality["heldout_left_out"] = left_out
         if found is not None:
             quality |= accuracy(found, tie_threshold=model.settings.tie_threshold)
             quality["calibration_error"] = calibration_error(found, model.settings.temperature)
-        with_calibration(same, quality=quality)
+        with_calibration(_as_other(model), quality=quality)
         model.save(folder / "reward")
     return quality

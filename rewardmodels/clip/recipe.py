@@ -125,6 +125,16 @@ class ClipMethod(Section):
             )
         return self
 
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The one dimension, as other reward training asks for it."""
+        return (self.dimension,)
+
+    @property
+    def label_dimensions(self) -> tuple[str, ...]:
+        """The dimensions whose labels are learned from."""
+        return self.dimensions
+
 
 class ClipRecipe(Section):
     """A whole run."""

@@ -54,21 +54,39 @@ class Looks:
     sample: Tensor  # (L,)
 
 
-def looks_of(samples: Sequence[Sample], rule: SquareRule, device: str | torch.device = "cpu") -> Looks:
+Squares = dict[object, Tensor]
+"""Squared frames (T, 3, S, S) of media by path, or by the id() of a tensor."""
+
+
+def squared(
+    sample: Sample, rule: SquareRule, device: str | torch.device, known: Squares
+) -> tuple[object, Tensor]:
+    """The frames of a sample, decoded and squared unless they are `known`, and their key there."""
+    key = id(sample.media) if isinstance(sample.media, Tensor) else sample.media
+    if key not in known:
+        known[key] = square(sample.frames().to(device), rule)
+    return key, known[key]
+
+
+def looks_of(
+    samples: Sequence[Sample],
+    rule: SquareRule,
+    device: str | torch.device = "cpu",
+    known: Squares | None = None,
+) -> Looks:
     """Every picture decoded and squared once, every prompt read once, however many samples share them."""
+    known = {} if known is None else known
     places: dict[object, range] = {}
     found: list[Tensor] = []
-    num = 0
+    frames, num = [], 0
     for sample in samples:
-        key = id(sample.media) if isinstance(sample.media, Tensor) else sample.media
+        key, pictures = squared(sample, rule, device, known)
         if key not in places:
-            found.append(square(sample.frames().to(device), rule))
-            places[key] = range(num, num + len(found[-1]))
-            num += len(found[-1])
+            found.append(pictures)
+            places[key] = range(num, num + len(pictures))
+            num += len(pictures)
+        frames.append(places[key])
     prompts, row = unique([sample.prompt for sample in samples])
-    frames = [
-        places[id(sample.media) if isinstance(sample.media, Tensor) else sample.media] for sample in samples
-    ]
     counts = torch.tensor([len(part) for part in frames])
     return Looks(
         torch.cat(found), prompts, torch.tensor([k for part in frames for k in part]),

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,30 +25,34 @@ from mmalign.train.loop import Report, Update
 from mmalign.types import Loss, PreferencePair, Sample
 from rewardmodels.clip.losses import triplet
 from rewardmodels.clip.recipe import RATING_LOSSES, ClipMethod, ClipRecipe
-from rewardmodels.clip.trained import ClipReward, looks_of
+from rewardmodels.clip.trained import ClipReward, Squares, looks_of, squared
 from rewardmodels.clip.tuning import merged, tune
 from rewardmodels.heads import Readout
 from rewardmodels.losses import Listed, lists_of, loss_of, rating_loss
 from rewardmodels.recipe import Method
-from rewardmodels.sources import PairSource
+from rewardmodels.skips import Skips
+from rewardmodels.sources import WHERE, PairSource
 from rewardmodels.training import Averaged, distinct
 
+Item = TypeVar("Item", PreferencePair, Sample)
+MakeLoss = Callable[[Sequence[Item], int, Squares], Loss]
 Examine = Callable[[ClipReward, int], Mapping[str, float]]
 LARGEST = math.log(100.0)
 """CLIP keeps its learned factor between 1 and 100."""
 
 
 class ClipTraining:
-    """The task of the loop: one iteration is one update."""
+    """The task of the loop: one iteration is one update. With `skips`, the source's own, bad media are left out."""
 
     def __init__(
         self, model: ClipReward, recipe: ClipRecipe, source: PairSource, processes: Processes,
-        *, examine: Examine | None = None,
+        *, examine: Examine | None = None, skips: Skips | None = None,
     ) -> None:  # fmt: skip
         self.scaled = recipe.method.loss in ("bradley_terry", "choice")
         tune(model, recipe.model, scaled=self.scaled, seed=recipe.seed)
         self.model = model.to(processes.device).train()
         self.recipe, self.source, self.processes, self.examine = recipe, source, processes, examine
+        self.skips = skips
         self.averages = (
             {name: p.detach().clone() for name, p in self._trained()} if recipe.method.average else {}
         )
@@ -82,33 +86,54 @@ class ClipTraining:
         method = self.recipe.method
         if method.loss in RATING_LOSSES:
             samples = self.source.rated(number, progress)
-            return len(samples), partial(self._rating_loss, samples, number)
+            return len(samples), partial(self._readable, samples, number, self._rating_loss)
         bundle = self.source.bundle(number, progress)
         if method.loss == "choice":
-            lists = lists_of(bundle, method.dimension)
-            return len(lists), partial(self._choice, lists, number)
-        return len(bundle), partial(self._pair_loss, bundle, number)
+            num = len(lists_of(bundle, method.dimension))
+            return num, partial(self._readable, bundle, number, self._choice)
+        return len(bundle), partial(self._readable, bundle, number, self._pair_loss)
 
-    def _values(self, samples: Sequence[Sample], number: int) -> Tensor:
+    def _readable(self, items: Sequence[Item], number: int, make: MakeLoss[Item]) -> Loss:
+        """The loss of the items whose media can be read; with `skips` the others are left out and counted."""
+        known: Squares = {}
+        if self.skips is not None:
+            bad: dict[int, tuple[str, str]] = {}
+            for sample in (one for item in items for one in _samples(item)):
+                try:
+                    squared(sample, self.model.scorer.rule, self.processes.device, known)
+                except (ValueError, OSError) as problem:
+                    why = " ".join(str(problem).split())
+                    bad[id(sample)] = (str(sample.metadata.get(WHERE, sample.id)), why)
+            self.skips.bad_media(bad.values())
+            items = [item for item in items if not any(id(one) in bad for one in _samples(item))]
+        return make(items, number, known) if items else self._nothing()
+
+    def _nothing(self) -> Loss:
+        """No losses; their sum has a gradient, which is zero."""
+        return Loss(self.parameters()[0].flatten()[:0].float(), {})
+
+    def _values(self, samples: Sequence[Sample], number: int, known: Squares) -> Tensor:
         """What the loss reads (B,): values, times the learned factor where the loss has one."""
-        looks = looks_of(samples, self.model.scorer.rule, self.processes.device)
+        looks = looks_of(samples, self.model.scorer.rule, self.processes.device, known)
         with self._draws(number):
             values = self.model.values(looks)
         return values * self.model.scorer.scale() if self.scaled else values
 
-    def _pair_loss(self, bundle: Sequence[PreferencePair], number: int) -> Loss:
+    def _pair_loss(self, bundle: Sequence[PreferencePair], number: int, known: Squares) -> Loss:
         samples, first, second = distinct(bundle)
-        return pair_loss(self.recipe.method, self._values(samples, number), bundle, first, second)
+        return pair_loss(self.recipe.method, self._values(samples, number, known), bundle, first, second)
 
-    def _choice(self, lists: Sequence[Listed], number: int) -> Loss:
+    def _choice(self, bundle: Sequence[PreferencePair], number: int, known: Squares) -> Loss:
+        lists = lists_of(bundle, self.recipe.method.dimension)
+        if not lists:
+            return self._nothing()
         samples = list({id(sample): sample for one in lists for sample in one.samples}.values())
         place = {id(sample): k for k, sample in enumerate(samples)}
-        return choice(self._values(samples, number), lists, place)
+        return choice(self._values(samples, number, known), lists, place)
 
-    def _rating_loss(self, samples: Sequence[Sample], number: int) -> Loss:
-        return rating_loss(
-            as_method(self.recipe.method), Readout(self._values(samples, number)[:, None]), samples
-        )
+    def _rating_loss(self, samples: Sequence[Sample], number: int, known: Squares) -> Loss:
+        values = self._values(samples, number, known)
+        return rating_loss(as_method(self.recipe.method), Readout(values[:, None]), samples)
 
     @contextmanager
     def _draws(self, number: int) -> Iterator[None]:
@@ -130,6 +155,10 @@ class ClipTraining:
         if self.averages:
             for name, parameter in self._trained():
                 self.averages[name].lerp_(parameter, 1 - decay)
+        if self.skips is not None:
+            self.skips.settle(self.processes)
+            self.skips.require_few(self.recipe.data.pairs, last=iteration + 1 == self.recipe.budget.updates)
+            told |= {"skipped_lines": float(self.skips.lines), "skipped_media": float(self.skips.media)}
         return told
 
     def evaluate(self, iteration: int) -> Report:
@@ -152,6 +181,8 @@ class ClipTraining:
     def state_dict(self) -> dict[str, Tensor]:
         """Weights and averages."""
         state = {f"model.{name}": parameter.detach() for name, parameter in self._trained()}
+        if self.skips is not None:
+            state |= self.skips.state()
         return state | {f"average.{name}": value for name, value in self.averages.items()}
 
     @torch.no_grad()
@@ -161,11 +192,17 @@ class ClipTraining:
             parameter.copy_(state[f"model.{name}"])
         for name, value in self.averages.items():
             value.copy_(state[f"average.{name}"])
+        if self.skips is not None and "skips" in state:
+            self.skips.restore(state)
 
     def save(self, folder: Path) -> None:
         """The reward, not yet calibrated; `pipelines.train_clip` writes it again with its calibration."""
         with self.result() as model:
             model.save(folder / "reward")
+
+
+def _samples(item: PreferencePair | Sample) -> tuple[Sample, ...]:
+    return (item,) if isinstance(item, Sample) else (item.a, item.b)
 
 
 def as_method(method: ClipMethod) -> Method:

@@ -138,3 +138,24 @@ def test_a_recipe_is_validated_and_mistakes_are_told(capsys: pytest.CaptureFixtu
     assert "visual_quality" in capsys.readouterr().out
     assert call("train-reward", "clip/aesthetic-like", "model.texts=all") == 2
     assert call("train-reward", "clip/pick-like", "model.imagse=all") == 2
+
+
+@pytest.mark.parametrize("recipe", ["clip/pick-like", "clip/hps-like"])
+def test_a_picture_that_cannot_be_read_is_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str
+) -> None:
+    pairs = write_pairs(tmp_path / "data", "train", num_prompts=12, law=Law(temperature=0.1), num_images=2)
+    broken = sorted((tmp_path / "data" / "train").glob("*.png"))[0]
+    broken.write_bytes(b"no picture")
+    with pairs.open("a") as lines:
+        lines.write('{"schema": "mmalign.pref/1"}\n')
+    words = [
+        f"data.pairs={pairs}",
+        "data.heldout=null",
+        "data.calibration=null",
+        "data.comparisons_per_bundle=13",
+    ]
+    assert call("train-reward", recipe, *TINY, *words, f"output={tmp_path / 'run'}") == 0
+    told = json.loads((tmp_path / "run" / "quality.json").read_text())["left_out"]
+    assert (told["read"], told["lines"], told["media"]) == (52, 4, 4)
+    assert "left out 8 of 52 comparisons" in capsys.readouterr().out

@@ -164,7 +164,11 @@ class Decay(Section):
 
 
 class Nft(MethodOptions):
-    """DiffusionNFT: contrast of positive and negative implicit policies around the behaviour policy."""
+    """DiffusionNFT: contrast of positive and negative implicit policies around the behaviour policy.
+
+    With `extremes` only so many of the best and of the worst of every group are learned from (as DanceGRPO does,
+    arXiv 2505.07818): samples are cheap beside updates, and the middle of a group says little.
+    """
 
     name: Literal["nft"]
     levels: Levels = Levels(density="schedule")
@@ -173,6 +177,7 @@ class Nft(MethodOptions):
     kl: NonNegativeFloat = 1e-4
     advantages: Literal["group", "global", "none"] = "global"
     advantage_clip: PositiveFloat = 5.0
+    extremes: PositiveInt | None = None
     decay: Decay = Decay()
 
 

@@ -64,12 +64,30 @@ def weights(rewards: Tensor, groups: Tensor, options: MethodOptions) -> Tensor:
 
 
 def advantages(rewards: Tensor, groups: Tensor, options: MethodOptions) -> Tensor:
-    """Group-relative advantages, NaN where not judged."""
+    """Group-relative advantages, NaN where not judged or, with `extremes`, in the middle of a group."""
     assert isinstance(options, (Grpo, Nft))
     made = combined_advantages(
         rewards[:, None], groups, scale=options.advantages, clip=options.advantage_clip
     )
-    return torch.where(torch.isfinite(rewards), made, torch.full_like(made, torch.nan))
+    kept = torch.isfinite(rewards)
+    if isinstance(options, Nft) and options.extremes is not None:
+        kept &= outermost(rewards, groups, options.extremes)
+    return torch.where(kept, made, torch.full_like(made, torch.nan))
+
+
+def outermost(rewards: Tensor, groups: Tensor, num: int) -> Tensor:
+    """Whether a sample is among the `num` best or `num` worst judged of its group (N,); the first of equals.
+
+    >>> outermost(torch.tensor([0.0, 3.0, 1.0, 2.0]), torch.tensor([0, 0, 0, 0]), 1)
+    tensor([ True,  True, False, False])
+    """
+    chosen = torch.zeros_like(rewards, dtype=torch.bool)
+    for group in groups.unique().tolist():
+        rows = torch.nonzero((groups == group) & torch.isfinite(rewards)).flatten()
+        for descending in (True, False):
+            order = rewards[rows].argsort(descending=descending, stable=True)
+            chosen[rows[order[:num]]] = True
+    return chosen
 
 
 def extremes(rewards: Tensor, groups: Tensor, options: MethodOptions) -> Tensor:

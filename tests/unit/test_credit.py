@@ -35,6 +35,13 @@ def test_global_scale_divides_by_the_spread_of_all():
     _close(found, [-1 / spread, 1 / spread, 0.0, 0.5 / spread, NAN, -0.5 / spread])
 
 
+def test_nft_may_learn_from_the_outermost_of_a_group_alone():
+    options = _recipe({"name": "nft", "advantages": "group", "extremes": 1}).method
+    _close(credit.advantages(REWARDS, GROUPS, options), [-1.2247, 1.2247, NAN, 1.0, NAN, -1.0])
+    wide = _recipe({"name": "nft", "advantages": "group", "extremes": 9}).method
+    _close(credit.advantages(REWARDS, GROUPS, wide), [-1.2247, 1.2247, 0.0, 1.0, NAN, -1.0])
+
+
 def test_best_and_extremes():
     options = _recipe({"name": "sft"}).method
     _close(credit.best(REWARDS, GROUPS, options), [NAN, 1.0, NAN, 1.0, NAN, NAN])

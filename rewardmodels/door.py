@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -41,16 +41,24 @@ class Door:
         now = time.monotonic()
         waiting = [line for line in live if not line.served or now - line.since > self.served_for]
         waiting.sort(key=lambda line: line.since)
-        while waiting and (len(live) > self.max_open or self.bytes > self.max_bytes):
-            heavy = self.bytes > self.max_bytes
-            held: Counter[str] = Counter()
-            for line in waiting:
-                held[line.host] += line.held if heavy else 1
-            host = held.most_common(1)[0][0]
-            victim = next(line for line in waiting if line.host == host and (line.held or not heavy))
-            waiting.remove(victim)
-            live.remove(victim)
-            victim.cut()
+        num_open = len(live)
+        while heavy := [line for line in waiting if line.held] if self.bytes > self.max_bytes else []:
+            self._cut_one(heavy, waiting, lambda line: line.held)
+            num_open -= 1
+        while waiting and num_open > self.max_open:
+            self._cut_one(waiting, waiting, lambda line: 1)
+            num_open -= 1
+
+    @staticmethod
+    def _cut_one(some: Sequence[Line], waiting: list[Line], weight: Callable[[Line], int]) -> None:
+        """The first of the address whose lines weigh most."""
+        weights: Counter[str] = Counter()
+        for line in some:
+            weights[line.host] += weight(line)
+        host = weights.most_common(1)[0][0]
+        victim = next(line for line in some if line.host == host)
+        waiting.remove(victim)
+        victim.cut()
 
 
 class Line(H11Protocol):

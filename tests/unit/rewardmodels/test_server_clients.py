@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import pytest
@@ -279,3 +280,38 @@ def test_a_flood_from_one_address_costs_another_nothing() -> None:
             time.sleep(0.5)
             reward.free.set()
             assert honest.result()
+
+
+@dataclass
+class FakeLine:
+    """A connection as the door sees it."""
+
+    since: float
+    host: str = "a"
+    held: int = 0
+    served: bool = False
+    closing: bool = False
+    gone: bool = False
+
+    @property
+    def transport(self) -> FakeLine:
+        return self
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def cut(self) -> None:
+        self.gone = True
+
+
+def test_the_door_cuts_the_oldest_of_the_busiest_address_and_none_that_is_served() -> None:
+    now = time.monotonic()
+    house = door.Door(Limits(max_requests=1, max_bytes=10, hold=1))  # 8 connections, 10 bytes
+    lines = [FakeLine(now - 9 + k, "b" if k in (0, 4) else "a", served=k == 1) for k in range(9)]
+    house.make_room(lines)  # type: ignore[arg-type]
+    assert [line.gone for line in lines] == [k == 2 for k in range(9)]
+    house.bytes = 11  # of connections that are closing already: nothing more is to be cut
+    house.make_room([FakeLine(now), FakeLine(now, held=11, closing=True)])  # type: ignore[list-item]
+    stuck = [FakeLine(now - 1000 + k, served=True) for k in range(9)]  # clients that never read their answers
+    house.make_room(stuck)  # type: ignore[arg-type]
+    assert [line.gone for line in stuck] == [True, *[False] * 8]

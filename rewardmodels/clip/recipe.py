@@ -17,7 +17,7 @@ Part = Literal["all", "frozen", "lora"] | PositiveInt
 """What of a tower is trained; a number is that many last blocks and what comes after them."""
 PAIR_LOSSES = ("bradley_terry", "triplet")
 RATING_LOSSES = ("mse", "huber")
-OPTIONS = {"label_smoothing": ("bradley_terry",), "margin": ("triplet",)}
+OPTIONS = {"label_smoothing": ("bradley_terry",), "margin": ("triplet",), "rating_center": RATING_LOSSES}
 
 
 class ClipScratch(Section):
@@ -52,7 +52,8 @@ class ClipModel(Section):
     network on embeddings of length 1 (LAION), `blip` BLIP's text encoder looking at the picture (ImageReward).
 
     The start: `path`, published files or a folder that this training wrote (with `architecture` and `inside` for
-    open_clip files, `tokenizer`, `head_file`), or `scratch`. `squares: pad` pads pictures as HPSv2 does.
+    open_clip files, `tokenizer`, `head_file`), or `scratch`. A new head may stand on the towers of a saved cosine.
+    `squares: pad` pads pictures as HPSv2 does. Of a saved reward pictures, prefix and head are as they were.
     """
 
     name: str
@@ -109,6 +110,8 @@ class ClipMethod(Section):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     margin: NonNegativeFloat = 0.0
     huber_delta: PositiveFloat = 1.0
+    rating_center: float = 0.0
+    """What `mse` and `huber` take off a rating before the head learns it."""
     average: Fraction = 0.0
     """Decay of the averaged weights that are evaluated and saved; 0 saves the last ones."""
 

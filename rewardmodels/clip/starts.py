@@ -36,16 +36,23 @@ BERT = "google-bert/bert-base-uncased"
 
 def start(model: ClipModel, words: Sequence[str], *, dimension: str, seed: int = 0) -> ClipReward:
     """The reward to train; the same seed gives the same new weights. `words` are those of prompts, for new towers."""
+    saved = None
     if model.path is not None and (Path(model.path) / CONFIG).is_file():
         saved = load_folder(model.path)
-        if saved.settings.score != model.score:
+        headless = saved.settings.score in ("logit", "cosine")
+        if saved.settings.score != model.score and not (headless and model.score == "head"):
             raise ValueError(
                 f"{model.path} has score: {saved.settings.score}, the recipe {model.score}: say the same"
             )
-        return saved
+        if saved.settings.score == model.score:
+            saved.settings = replace(saved.settings, name=model.name, dimensions=(dimension,))
+            return saved
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "reward-weights"))
-        scorer = _blip(model, words) if model.score == "blip" else _on_towers(model, words)
+        if model.score == "blip":
+            scorer: Similarity | EmbeddingHead | BlipHead = _blip(model, words)
+        else:
+            scorer = _on_towers(model, words, None if saved is None else saved.scorer.encoder)
     published = model.score == "blip" and model.scratch is None
     settings = ClipSettings(
         model.name, model.score, (dimension,),
@@ -56,10 +63,13 @@ def start(model: ClipModel, words: Sequence[str], *, dimension: str, seed: int =
     return ClipReward(scorer, settings)
 
 
-def _on_towers(model: ClipModel, words: Sequence[str]) -> Similarity | EmbeddingHead:
+def _on_towers(model: ClipModel, words: Sequence[str], saved: Any = None) -> Similarity | EmbeddingHead:
+    """New or published towers, or those of a saved reward, and the head if there is one."""
     rule = HPS_RULE if model.squares == "pad" else None
     towers: HfTowers | OpenClipTowers
-    if model.scratch is not None:
+    if saved is not None:
+        towers = saved
+    elif model.scratch is not None:
         towers = new_towers(model.scratch, words, rule or SquareRule())
     else:
         assert model.path is not None

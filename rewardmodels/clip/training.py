@@ -210,7 +210,7 @@ def as_method(method: ClipMethod) -> Method:
     assert method.loss != "triplet", "other reward training has no triplets"
     return Method(
         loss=method.loss, dimensions=(method.dimension,), label_smoothing=method.label_smoothing,
-        huber_delta=method.huber_delta,
+        huber_delta=method.huber_delta, rating_center=method.rating_center,
     )  # fmt: skip
 
 

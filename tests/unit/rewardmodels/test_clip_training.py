@@ -292,6 +292,18 @@ def test_published_files_are_where_training_starts(tmp_path: Path) -> None:
         assert torch.equal(on.eval()(samples=samples()).overall, reward(samples=samples()).overall), name
 
 
+def test_a_new_head_stands_on_the_towers_of_a_saved_reward(tmp_path: Path) -> None:
+    saved = made("logit")
+    folder = str(saved.save(tmp_path / "pick"))
+    fields = {"score": "head", "path": folder, "head": HEAD, "texts": "frozen", "images": "frozen"}
+    reward = start(model_of(**fields), WORDS, dimension="quality")
+    towers, before = reward.scorer.encoder.state_dict(), saved.scorer.encoder.state_dict()
+    assert reward.dimensions == ("quality",) and towers.keys() == before.keys()
+    assert all(torch.equal(towers[key], before[key]) for key in before)
+    with pytest.raises(ValueError, match="say the same"):
+        start(model_of(score="cosine", path=folder), WORDS, dimension="quality")
+
+
 def test_gradients_reach_the_pixels_and_nothing_else_of_a_loaded_reward(tmp_path: Path) -> None:
     reward = load_folder(made("logit").save(tmp_path / "reward"))
     image: Tensor = torch.rand(3, 16, 16, requires_grad=True)
@@ -316,6 +328,7 @@ def test_dropout_stands_where_published_numbers_leave_a_gap() -> None:
         ({"model": {"name": "m", **MODELS["blip"]}, "method": {"loss": "triplet", "margin": 0.2}}, "compares cosines"),
         ({"model": {"name": "m", **MODELS["logit"]}, "method": {"loss": "triplet"}}, "margin above 0"),
         ({"model": {"name": "m", **MODELS["logit"]}, "method": {"margin": 0.2}}, "margin belongs to"),
+        ({"model": {"name": "m", **MODELS["logit"]}, "method": {"rating_center": 5.0}}, "rating_center belongs to"),
         ({"model": {"name": "m", **MODELS["logit"]}, "data": {"pairs": "shapes-edits"}}, "sees no source"),
     ],
 )  # fmt: skip

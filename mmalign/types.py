@@ -6,6 +6,7 @@ Shape legend: `B` samples, `G` group size, `S` sampling steps, `K` recorded step
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = [
     "Trajectory",
     "Transition",
     "as_frames",
+    "content_of",
 ]
 
 Modality = Literal["image", "edit", "video"]
@@ -51,6 +53,19 @@ def as_frames(media: Tensor | Path) -> Tensor:
     if not frames.is_floating_point():
         raise ValueError(f"media must be floating point in [0, 1] or uint8, got {frames.dtype}")
     return frames.float()
+
+
+def content_of(media: Tensor | Path | None) -> str:
+    """Equal for media that show the same: the file, or the pixels, however often they were decoded or copied.
+
+    >>> content_of(torch.zeros(3, 2, 2)) == content_of(torch.zeros(3, 2, 2)) != content_of(torch.ones(3, 2, 2))
+    True
+    """
+    if not isinstance(media, Tensor):
+        return "" if media is None else str(media)
+    pixels = media.detach().cpu().float().contiguous()
+    digest = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+    return f"{media.dtype} {tuple(media.shape)} {digest}"
 
 
 @dataclass(frozen=True, eq=False)

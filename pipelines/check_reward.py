@@ -21,7 +21,7 @@ from rich.table import Column, Table
 from tqdm import tqdm
 
 from mmalign import media
-from mmalign.types import RewardModel, Sample
+from mmalign.types import RewardModel, Sample, content_of
 from pipelines import generate, judges, manifest, trust_report
 from pipelines.evaluate_reward import read_pairs
 from pipelines.judges import Judge
@@ -124,7 +124,7 @@ def _files(path: str, limit: int, gold: Judge | None) -> Material:
     ]
     if not samples:
         raise ValueError(f"{path}: none of its {len(items)} rows can be used: {bad[0]}")
-    groups = checkup.group_names(samples, lambda sample: "" if sample.source is None else str(sample.source))
+    groups = checkup.group_names(samples, lambda sample: content_of(sample.source))
     sizes, total = Counter(groups), 0
     kept: set[str] = set()
     for name in dict.fromkeys(groups):

@@ -25,7 +25,7 @@ from mmalign.composition import Reward, labels, read_reward, with_files
 from mmalign.objectives import scaling
 from mmalign.pending import Later, Pending, submit, submit_all
 from mmalign.rules import Rule, Scale, Sum, ZScores, rule_needs_group, scale_needs_group
-from mmalign.types import Modality, RewardModel, Sample, Scores
+from mmalign.types import Modality, RewardModel, Sample, Scores, content_of
 
 SUM = Sum()
 NOT_DIFFERENTIABLE = ("rank", "percentile", "gdpo", "zscore", "log_tame")
@@ -216,7 +216,7 @@ def needs_group(model: RewardModel) -> bool:
 def group_ids(samples: Sequence[Sample]) -> Tensor:
     """An integer a sample (B,), equal for one `metadata["group"]`, or else one prompt and source."""
     keys = [
-        sample.metadata.get("group", (sample.prompt, str(sample.source) if sample.source is not None else ""))
+        sample.metadata["group"] if "group" in sample.metadata else (sample.prompt, content_of(sample.source))
         for sample in samples
     ]
     numbers = {key: n for n, key in enumerate(dict.fromkeys(keys))}

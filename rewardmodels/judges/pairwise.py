@@ -11,16 +11,12 @@ Legend: P pairs, B samples.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
-from torch import Tensor
-
-from mmalign.types import Modality, Sample, Scores
+from mmalign.types import Modality, Sample, Scores, content_of
 from rewardmodels.batching import prepare
 from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling, Words, ask
 from rewardmodels.judges.settings import JudgeFile, Pair
@@ -188,7 +184,7 @@ class WinRate:
         """Win rates in [0, 1]; a sample without rivals, or whose every comparison failed, has a reason."""
         groups: dict[object, list[int]] = {}
         for i, sample in enumerate(samples):
-            key = (sample.prompt, sample.metadata.get("group"), _content(sample.source))
+            key = (sample.prompt, sample.metadata.get("group"), content_of(sample.source))
             groups.setdefault(key, []).append(i)
         places = [pair for members in groups.values() for pair in combinations(members, 2)]
         decisions = self.judge.compare([(samples[i], samples[j]) for i, j in places])
@@ -201,14 +197,6 @@ class WinRate:
             wins[i].append(one.probability)
             wins[j].append(1 - one.probability)
         return collected([_rate(wins[i], problems.get(i)) for i in range(len(samples))], self.dimensions)
-
-
-def _content(source: Tensor | Path | None) -> object:
-    """Equal for sources that show the same: the file, or the pixels, however often they were decoded or copied."""
-    if not isinstance(source, Tensor):
-        return source
-    pixels = source.detach().cpu().float().contiguous()
-    return tuple(source.shape), source.dtype, hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
 
 
 def _rate(wins: Sequence[float], problem: str | None) -> Review:

@@ -172,6 +172,15 @@ def test_groups_follow_prompts_unless_told() -> None:
     assert group_ids(samples).tolist() == [0, 1, 0]
 
 
+def test_sources_that_differ_anywhere_are_two_groups() -> None:
+    """What torch prints of a large tensor is its rim alone."""
+    plain, spot = torch.zeros(3, 64, 64), torch.zeros(3, 64, 64)
+    spot[:, 32, 32] = 1.0
+    sources = (plain, spot, plain.clone(), None)
+    samples = [Sample("make it blue", torch.zeros(3, 2, 2), source) for source in sources]
+    assert group_ids(samples).tolist() == [0, 1, 0, 2]
+
+
 def test_a_combination_needs_different_names() -> None:
     with pytest.raises(ValueError, match="different names"):
         Combined([("a", 1.0, Fixed("a", [])), ("a", 1.0, Fixed("a", []))])

@@ -116,6 +116,10 @@ def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
     name = next((row[key] for key in FILE_KEYS if isinstance(row.get(key), str)), None)
     own = row.get("prompt", prompt or "")
     identity = str(row.get("id", name if name is not None else unnamed))
+    if name is None and {"candidates", "annotations"} <= row.keys():
+        return Item(
+            identity, None, problem=f"{path.name} holds comparisons: use `mmalign evaluate reward` with them"
+        )
     if name is None:
         return Item(
             identity,

@@ -32,7 +32,7 @@ def winner(text: str, style: Style = "sentence", key: str = "answer") -> float:
 
 def _sentence(text: str) -> float:
     side = r"(1|2|a|b)"
-    pattern = rf"(?i)\b{_NOUN}\s+{side}\s+is\s+(?:clearly\s+|slightly\s+|much\s+)?better|\bequally\s+good\b"
+    pattern = rf"(?i)\b{_NOUN}\s+{side}\s+is\s+(?:clearly\s+|slightly\s+|much\s+)?better|\bequally\s+(?:good|bad)\b"
     found = list(re.finditer(pattern, text))
     if not found:
         raise Unreadable("no sentence says which is better")

@@ -115,6 +115,7 @@ def test_tags_keep_the_sign() -> None:
         ("image b is slightly better than image a", "sentence", 0.0),
         ("At first Image 1 is better ... in all, Image 2 is better than Image 1.", "sentence", 0.0),
         ("Both images are equally good.", "sentence", 0.5),
+        ("Both images are equally bad.", "sentence", 0.5),
         ("<answer>2</answer>", "tag", 0.0),
         ("<answer>Image 1 is better</answer>", "tag", 1.0),
         ("<answer>tie</answer>", "tag", 0.5),

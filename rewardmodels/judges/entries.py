@@ -47,13 +47,13 @@ LINES: Mapping[str, Mapping[str, Any]] = {
     ),
     "rationalrewards-t2i": _line(
         "RationalRewards: a critique, three marks, and a refined prompt",
-        ("text_faithfulness", "physical_quality", "text_rendering"), "[1, 4]", IMAGES, "no licence file",
-        "TIGER-Lab/RationalRewards-8B-T2I", "17 GB",
+        ("text_faithfulness", "physical_quality", "text_rendering"), "overall [3, 12], marks [1, 4]", IMAGES,
+        "no licence file", "TIGER-Lab/RationalRewards-8B-T2I", "17 GB",
     ),
     "rationalrewards-edit": _line(
         "RationalRewards for edits: a critique, four marks, and a refined instruction",
-        ("text_faithfulness", "image_faithfulness", "physical_quality", "text_rendering"), "[1, 4]", EDITS,
-        "no licence file", "TIGER-Lab/RationalRewards-8B-Edit", "17 GB",
+        ("text_faithfulness", "image_faithfulness", "physical_quality", "text_rendering"),
+        "overall [4, 16], marks [1, 4]", EDITS, "no licence file", "TIGER-Lab/RationalRewards-8B-Edit", "17 GB",
     ),
     "critique-then-mark": _line(
         "any instruction model: a critique first, then a mark that weighs it (the order of MM-RLHF-Reward)",

@@ -25,7 +25,7 @@ from mmalign.config import Section, load_config
 
 FOLDER = Path(__file__).resolve().parent / "files"
 Picture = Literal["source", "media"]
-Rule = Literal["mean", "final", "editscore", "cme", "qma"]
+Rule = Literal["mean", "sum", "final", "editscore", "cme", "qma"]
 
 
 class Number(Section):
@@ -99,12 +99,15 @@ class Principles(Section):
 
 
 class Pair(Section):
-    """Which of two is better, asked in both orders: in words, or from the probabilities of "1" and "2"."""
+    """Which of two is better, asked in both orders: in words, or from the probabilities of two `words`, the first of
+    which says that the first is better.
+    """
 
     kind: Literal["pair"]
     wording: str
     style: Literal["sentence", "tag", "json", "probability"] = "sentence"
     key: str = "answer"
+    words: tuple[str, str] = ("1", "2")
     shows: tuple[Literal["source"], ...] = ("source",)
     draw: Draw = Draw()
     min_mass: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1

@@ -2,14 +2,15 @@
 
 An answer that cannot be read is no score: NaN, with a reason that quotes it. Sources of the overall rules:
 
-    mean       over the numbers that are not N/A, each on its own scale        RationalRewards (arXiv 2604.11626)
+    mean       over the numbers that are not N/A, each on its own scale        UnifiedReward-Edit (2503.05236)
+    sum        of the numbers, N/A as the middle of its range                  RationalRewards (2604.11626)
     final      the field called `final`                                        UnifiedReward (2503.05236)
     editscore  sqrt(min(success, preservation) * min(naturalness, cleanness)) / 2.5      EditScore (2509.23909)
     cme        e (0.6 + 0.4 c), e = execution, c = consistency on [0, 1]       FIRM (2603.12247)
     qma        f (0.4 + 0.6 q), f = following, q = quality on [0, 1]           FIRM
 
-Differences from the papers: N/A is left out of a mean and never replaced by a middle value; EditScore's visual question
-sees the edited picture only, as in the paper; passes that cannot be read are counted, not guessed.
+Differences from the papers: N/A stays missing in its own dimension and is left out of a mean; EditScore's visual
+question sees the edited picture only, as in the paper; passes that cannot be read are counted, not guessed.
 
 Legend: B samples, D dimensions, K passes.
 """
@@ -39,6 +40,12 @@ def _mean(values: Values, ranges: Ranges) -> float:
     return statistics.fmean(known)
 
 
+def _sum(values: Values, ranges: Ranges) -> float:
+    if all(math.isnan(value) for value in values.values()):
+        raise Unreadable("every score is N/A")
+    return math.fsum(sum(ranges[name]) / 2 if math.isnan(value) else value for name, value in values.items())
+
+
 def _editscore(values: Values, ranges: Ranges) -> float:
     following = min(values["success"], values["preservation"])
     quality = min(values["naturalness"], values["cleanness"])
@@ -52,6 +59,7 @@ def _gated(values: Values, ranges: Ranges, first: str, second: str, share: float
 
 OVERALL: Mapping[str, Callable[[Values, Ranges], float]] = {
     "mean": _mean,
+    "sum": _sum,
     "final": lambda values, ranges: values["final"],
     "editscore": _editscore,
     "cme": lambda values, ranges: _gated(values, ranges, "execution", "consistency", 0.4),

@@ -94,8 +94,8 @@ def test_one_unreadable_answer_harms_no_other() -> None:
         ("firm-gen", IMAGE, '{"following": 3, "quality": 5}', 0.5 * 1.0),
         ("firm-gen", IMAGE, '{"following": 5, "quality": 1}', 0.4),
         ("unifiedreward-edit", EDIT, '{"score": [10, 20]}', 15.0),
-        ("rationalrewards-t2i", IMAGE, "Text faithfulness: 2\nPhysical quality: 4\nText rendering: 3", 3.0),
-        ("rationalrewards-t2i", IMAGE, "Text faithfulness: 2\nPhysical quality: 4\nText rendering: N/A", 3.0),
+        ("rationalrewards-t2i", IMAGE, "Text faithfulness: 2\nPhysical quality: 4\nText rendering: 3", 9.0),
+        ("rationalrewards-t2i", IMAGE, "Text faithfulness: 2\nPhysical quality: 4\nText rendering: N/A", 8.5),
     ],
 )
 def test_overall_rules_by_hand(config: str, sample: Sample, say: str, overall: float) -> None:
@@ -112,7 +112,7 @@ def test_a_missing_dimension_is_nan_and_the_refined_prompt_is_kept() -> None:
     assert review.notes["refined_prompt"] == "a pure red circle" and review.answers == (text,)
     scores = reward(samples=[EDIT])
     assert math.isnan(scores.values[0, 3]) and bool(scores.valid[0])
-    assert float(scores.overall[0]) == pytest.approx((2.5 + 3 + 4) / 3)
+    assert float(scores.overall[0]) == pytest.approx(2.5 + 3 + 4 + 2.5)
 
 
 def test_a_critique_is_read_before_the_mark() -> None:

@@ -32,8 +32,8 @@ def winner(text: str, style: Style = "sentence", key: str = "answer") -> float:
 
 def _sentence(text: str) -> float:
     side = r"(1|2|a|b)"
-    pattern = rf"(?i)\b{_NOUN}\s+{side}\s+is\s+(?:clearly\s+|slightly\s+|much\s+)?better|\bequally\s+(?:good|bad)\b"
-    found = list(re.finditer(pattern, text))
+    better = rf"\b{_NOUN}\s+{side}\s+is\s+(?:clearly\s+|slightly\s+|much\s+)?better"
+    found = list(re.finditer(rf"(?i){better}|\bequally\s+(?:good|bad)\b", text))
     if not found:
         raise Unreadable("no sentence says which is better")
     return 0.5 if found[-1][1] is None else _SIDE[found[-1][1].lower()]

@@ -188,7 +188,7 @@ LINES: list[tuple[str, str]] = [
     ("7", "not an object"),
     ('{"prompt": "x"}', "names no file"),
     ('{"image": 7, "prompt": "x"}', "names no file"),
-    ('{"id": "c", "prompt": "x", "candidates": [], "annotations": []}', "comparisons: use `mmalign evaluate reward`"),
+    ('{"prompt": "x", "candidates": [], "annotations": []}', "comparisons: use `mmalign evaluate reward`"),
     ('{"image": "a\\u0000b.png", "prompt": "x"}', "no such file"),
     (json.dumps({"image": "n" * 5000 + ".png", "prompt": "x"}), "no such file"),
     ('{"image": "fine.png", "prompt": "x", "source": 7, "id": "source 7"}', "source"),

@@ -7,6 +7,7 @@ Shape legend: `B` samples, `G` group size, `S` sampling steps, `K` recorded step
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -113,6 +114,9 @@ class Scores:
     log_variance: Tensor | None = None  # (B, D)
     details: tuple[Mapping[str, Any] | None, ...] | None = None
     """What a judge in words said of each sample, as plain values: critiques, answers, numbers about the judgement."""
+    overall_log_variance: Tensor | None = None
+    """(B,), NaN where unknown; of a reward that tells that of its dimensions alone it is that of their mean, which are
+    taken as independent."""
 
     def __post_init__(self) -> None:
         num, dims = self.overall.shape[0], len(self.names)
@@ -121,6 +125,11 @@ class Scores:
             raise ValueError(f"Scores of {dims} dimensions need (B, {dims}), (B,), (B,); got {shapes}")
         if self.log_variance is not None and self.log_variance.shape != self.values.shape:
             raise ValueError("log_variance must have the shape of values")
+        if self.overall_log_variance is None and self.log_variance is not None:
+            fused = self.log_variance.logsumexp(dim=1) - 2 * math.log(dims)
+            object.__setattr__(self, "overall_log_variance", fused)
+        if self.overall_log_variance is not None and self.overall_log_variance.shape != self.overall.shape:
+            raise ValueError("overall_log_variance must have the shape of overall")
         if self.details is not None and len(self.details) != num:
             raise ValueError(f"Scores of {num} samples have {len(self.details)} details")
         valid = self.valid.bool()
@@ -156,21 +165,26 @@ class Scores:
         """Rows of several scores with the same dimensions, one after the other."""
         if not parts or any(part.names != parts[0].names for part in parts):
             raise ValueError(f"Scores.cat needs parts with one set of names, got {[p.names for p in parts]}")
-        known = [part.log_variance for part in parts if part.log_variance is not None]
-        if len(known) not in (0, len(parts)):
-            raise ValueError("either all parts of Scores.cat have log_variance or none has")
+        variance = _joined("log_variance", [part.log_variance for part in parts])
+        fused = _joined("overall_log_variance", [part.overall_log_variance for part in parts])
         values, overall = torch.cat([p.values for p in parts]), torch.cat([p.overall for p in parts])
         valid, reasons = torch.cat([p.valid for p in parts]), tuple(r for p in parts for r in p.reasons)
         details = None
         if any(part.details is not None for part in parts):
             details = tuple(one for part in parts for one in part.details or (None,) * len(part))
-        variance = torch.cat(known) if known else None
-        return cls(values, parts[0].names, overall, valid, reasons, variance, details)
+        return cls(values, parts[0].names, overall, valid, reasons, variance, details, fused)
+
+    def of_dimension(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Scores and log variance (B,) of a dimension, or of overall where there is none of that name."""
+        if name not in self.names:
+            return self.overall, self.overall_log_variance
+        column = self.names.index(name)
+        return self.values[:, column], None if self.log_variance is None else self.log_variance[:, column]
 
     def select(self, index: Tensor | Sequence[int]) -> Scores:
         """The rows at integer positions `index`, in that order."""
         where = torch.as_tensor(index, dtype=torch.long, device=self.overall.device)
-        variance = None if self.log_variance is None else self.log_variance[where]
+        variance, fused = self.log_variance, self.overall_log_variance
         reasons = tuple(self.reasons[i] for i in where.tolist())
         return replace(
             self,
@@ -178,9 +192,17 @@ class Scores:
             overall=self.overall[where],
             valid=self.valid[where],
             reasons=reasons,
-            log_variance=variance,
+            log_variance=None if variance is None else variance[where],
             details=None if self.details is None else tuple(self.details[i] for i in where.tolist()),
+            overall_log_variance=None if fused is None else fused[where],
         )
+
+
+def _joined(name: str, parts: Sequence[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    if len(known) not in (0, len(parts)):
+        raise ValueError(f"either all parts of Scores.cat have {name} or none has")
+    return torch.cat(known) if known else None
 
 
 @runtime_checkable

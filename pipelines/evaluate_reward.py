@@ -184,12 +184,10 @@ def _decoded(sample: Sample, settings: EvaluateReward) -> Sample:
 
 def _dimension(scores: Scores, dimension: str) -> tuple[list[float], list[float | None]]:
     """The reward's own dimension of that name, otherwise its overall; and the variance where it reports one."""
-    named = scores.names.index(dimension) if dimension in scores.names else None
-    values = scores.overall if named is None else scores.values[:, named]
-    if scores.log_variance is None:
+    values, logs = scores.of_dimension(dimension)
+    if logs is None:
         return values.tolist(), [None] * len(scores)
-    variance = scores.log_variance.exp()
-    return values.tolist(), (variance.mean(dim=1) if named is None else variance[:, named]).tolist()
+    return values.tolist(), [None if math.isnan(one) else one for one in logs.exp().tolist()]
 
 
 def accuracies(judged: Judged) -> dict[str, Any]:

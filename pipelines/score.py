@@ -1,11 +1,12 @@
 """The verb `score`: files times rewards, resumable, one broken file harming no other.
 
 Output folder: `scores.jsonl` (one row an item: per reward its dimensions and overall, null with a reason where it could
-not be judged; for each reward that says how sure it is `log_variance` has the log of the variance of each dimension, on
-the scale of the scores; for each judge in words `details` has its `notes`, such as a critique or a refined prompt, its
-`answers`, and `numbers` about the judgement), `summary.json`, `report.html`, and `shards/` that a re-run continues:
-what has a score, for the same file and prompt, is not judged again; what failed is tried again. Rewards that compare
-samples are given whole groups, and a group of which any member lacks a score is judged again (`pipelines.score_plan`).
+not be judged; for each reward that says how sure it is `log_variance` has the log of the variance of each dimension and
+of overall, on the scale of the scores; for each judge in words `details` has its `notes`, such as a critique or a
+refined prompt, its `answers`, and `numbers` about the judgement), `summary.json`, `report.html`, and `shards/` that a
+re-run continues: what has a score, for the same file and prompt, is not judged again; what failed is tried again.
+Rewards that compare samples are given whole groups, and a group of which any member lacks a score is judged again
+(`pipelines.score_plan`).
 
 Shape legend: `B` items of a batch, `T` frames, `C H W` pixels.
 """
@@ -192,8 +193,9 @@ def _judged(item: Item, scores: Scores, row: int, mark: str) -> Row:
         "scores": _by_name(scores, scores.values[row]) | {"overall": _plain(overall)},
         "reason": None if valid else scores.reasons[row],
     }
-    if valid and scores.log_variance is not None:
-        made["log_variance"] = _by_name(scores, scores.log_variance[row])
+    if valid and scores.overall_log_variance is not None:
+        logs = {} if scores.log_variance is None else _by_name(scores, scores.log_variance[row])
+        made["log_variance"] = logs | {"overall": _plain(float(scores.overall_log_variance[row]))}
     if scores.details is not None and scores.details[row]:
         made["details"] = scores.details[row]
     return made

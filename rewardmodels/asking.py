@@ -46,7 +46,7 @@ def _ask(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
         if getattr(model, "needs_group", False):
             return _without_broken(model, samples, name, _words(problem))
         parts = [_ask(model, [sample], name) for sample in samples]
-        certain = next((part for part in parts if part.log_variance is not None), None)
+        certain = next((part for part in parts if part.overall_log_variance is not None), None)
         return Scores.cat([_like(part, certain) for part in parts])
     if len(scores) != len(samples):
         raise ValueError(
@@ -81,17 +81,20 @@ def _words(problem: ValueError) -> str:
 
 def _like(failed: Scores, other: Scores | None) -> Scores:
     """Failed scores with an unknown variance where the others have one, so that they can stand together."""
-    if other is None or other.log_variance is None or failed.log_variance is not None:
+    if other is None or other.overall_log_variance is None or failed.overall_log_variance is not None:
         return failed
-    return replace(failed, log_variance=torch.full_like(failed.values, float("nan")))
+    dimensions = None if other.log_variance is None else torch.full_like(failed.values, float("nan"))
+    overall = torch.full_like(failed.overall, float("nan"))
+    return replace(failed, log_variance=dimensions, overall_log_variance=overall)
 
 
 def _on_cpu(scores: Scores) -> Scores:
-    variance = None if scores.log_variance is None else scores.log_variance.cpu()
+    variance, fused = scores.log_variance, scores.overall_log_variance
     return replace(
         scores,
         values=scores.values.cpu(),
         overall=scores.overall.cpu(),
         valid=scores.valid.cpu(),
-        log_variance=variance,
+        log_variance=None if variance is None else variance.cpu(),
+        overall_log_variance=None if fused is None else fused.cpu(),
     )

@@ -74,10 +74,12 @@ def score(
     modalities: frozenset[Modality],
     batch_size: int,
     overall: Callable[[Tensor], Tensor] | None = None,
+    unsure: Callable[[Tensor, Tensor], Tensor] | None = None,
     fit: Fit | None = None,
     read: Read | None = None,
 ) -> Scores:
-    """Judge all samples in batches of one shape; `overall` (B, D) -> (B,) is the mean unless given.
+    """Judge all samples in batches of one shape; `overall` (B, D) -> (B,) is the mean unless given, and `unsure` makes
+    its log variance (B,) from values and their log variance (B, D).
 
     A ValueError of `fit` or of the judge is the reason of its sample.
     """
@@ -99,7 +101,7 @@ def score(
             batch = members[start : start + batch_size]
             for (i, _), row in zip(batch, _judge(judge, batch, reasons), strict=True):
                 rows[i] = row
-    return _collect(rows, reasons, names, overall)
+    return _collect(rows, reasons, names, overall, unsure)
 
 
 def _judge(
@@ -120,6 +122,7 @@ def _collect(
     reasons: list[str | None],
     names: Sequence[str],
     overall: Callable[[Tensor], Tensor] | None,
+    unsure: Callable[[Tensor, Tensor], Tensor] | None,
 ) -> Scores:
     blank = torch.full((len(names),), float("nan"))
     for i, row in enumerate(rows):
@@ -128,9 +131,12 @@ def _collect(
     valid = torch.tensor([reason is None for reason in reasons], dtype=torch.bool)
     if not rows:
         return Scores(torch.empty(0, len(names)), tuple(names), torch.empty(0), valid, ())
-    unsure = any(row is not None and row.ndim == 2 for row in rows)
-    blank = blank.expand(2, -1) if unsure else blank
+    with_variance = any(row is not None and row.ndim == 2 for row in rows)
+    blank = blank.expand(2, -1) if with_variance else blank
     table = torch.stack([blank if row is None else row.float().cpu() for row in rows])
-    values, log_variance = (table[:, 0], table[:, 1]) if unsure else (table, None)
+    values, log_variance = (table[:, 0], table[:, 1]) if with_variance else (table, None)
     total = values.mean(1) if overall is None else overall(values)
-    return Scores(values, tuple(names), total, valid, tuple(reasons), log_variance)
+    fused = None if log_variance is None or unsure is None else unsure(values, log_variance)
+    return Scores(
+        values, tuple(names), total, valid, tuple(reasons), log_variance, overall_log_variance=fused
+    )

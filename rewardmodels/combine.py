@@ -11,6 +11,7 @@ Legend: B samples, R rewards, D dimensions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,7 +91,8 @@ class Scaled:
         column = None if self.dimension is None else scores.names.index(self.dimension)
         total = scores.overall if column is None else scores.values[:, column]
         total = total if self.differentiable else total.detach()
-        variance = _variance(scores, column)
+        logs = _log_variance(scores, column)
+        variance = None if logs is None else logs.exp()
         groups = groups.to(total.device)
         for scale in self.scales:
             try:
@@ -102,7 +104,10 @@ class Scaled:
             f"no finite score for {self.dimension or 'its scale'}" if bad else why
             for bad, why in zip(lost.tolist(), scores.reasons, strict=True)
         )
-        return replace(scores, overall=total, valid=scores.valid & ~lost, reasons=reasons)
+        return replace(
+            scores, overall=total, valid=scores.valid & ~lost, reasons=reasons,
+            overall_log_variance=None if logs is None else _scaled_log_variance(logs, self.scales),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -223,9 +228,15 @@ def group_ids(samples: Sequence[Sample]) -> Tensor:
     return torch.tensor([numbers[key] for key in keys], dtype=torch.long)
 
 
-def _variance(scores: Scores, column: int | None) -> Tensor | None:
-    """What a reward says of its own unsureness (B,): of one dimension, or the mean over all."""
-    if scores.log_variance is None:
-        return None
-    variance = scores.log_variance.exp()
-    return variance.mean(dim=1) if column is None else variance[:, column]
+def _log_variance(scores: Scores, column: int | None) -> Tensor | None:
+    """What a reward says of its own unsureness (B,): of one dimension, or of its overall score."""
+    if column is None or scores.log_variance is None:
+        return scores.overall_log_variance if column is None else None
+    return scores.log_variance[:, column]
+
+
+def _scaled_log_variance(logs: Tensor, scales: Sequence[Scale]) -> Tensor:
+    """The log variance (B,) after the scales; not known (NaN) after any but an affine one."""
+    for scale in scales:
+        logs = logs - 2 * math.log(scale.std) if scale.name == "affine" else torch.full_like(logs, math.nan)
+    return logs

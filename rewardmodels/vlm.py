@@ -14,6 +14,7 @@ Legend: B samples, S scores of a batch, D dimensions, W hidden width, R reward t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -50,7 +51,8 @@ from rewardmodels.folders import (
 )
 from rewardmodels.golden import verify
 from rewardmodels.heads import Readout, Seen, build_head
-from rewardmodels.heads.readout import overall_of
+from rewardmodels.heads.gaussian import FusedHead
+from rewardmodels.heads.readout import fused_log_std, overall_log_variance, overall_of
 from rewardmodels.heads.scalar import CandidateHead
 from rewardmodels.inputs import InputBuilder, Template, VlmInputs
 from rewardmodels.settings import RewardSettings
@@ -144,13 +146,22 @@ class VlmReward(nn.Module):
         fused = overall_of(values, self.settings.overall, self.settings.overall_weights)
         return (fused - self.settings.overall_mean) / self.settings.overall_std
 
+    def overall_log_variance(self, values: Tensor, log_variance: Tensor) -> Tensor:
+        """That of the overall score (B,): heads are independent, but for those that a published rule fuses."""
+        rule, weights = self.settings.overall, self.settings.overall_weights
+        if isinstance(self.head, FusedHead) and not weights:
+            fused = 2 * fused_log_std(log_variance / 2, rule, values)
+        else:
+            fused = overall_log_variance(log_variance, values, rule, weights)
+        return fused - 2 * math.log(self.settings.overall_std)
+
     def forward(self, *, samples: Sequence[Sample]) -> Scores:
         """Normalised scores; gradients are kept if some sample's media asks for them."""
         wanted = any(isinstance(s.media, Tensor) and s.media.requires_grad for s in samples)
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
             return score(
                 samples, self._judge, names=self.dimensions, modalities=self.modalities,
-                batch_size=self.batch_size, overall=self.overall,
+                batch_size=self.batch_size, overall=self.overall, unsure=self.overall_log_variance,
                 read=partial(read_sample, rule=self.builder.video),
             )  # fmt: skip
 

@@ -3,8 +3,8 @@
 A request is `{"reward": name, "samples": [{"prompt", "media", "source", "id", "metadata"}]}`, either as JSON or as the
 field `request` of a multipart form. `media` and `source` are one text, or a list of texts that are the frames of a
 video: a data URL, bare base64, or `part:NAME`, a file of the same form. Nothing is ever fetched and no path is read.
-An answer has a row a sample: `{"id", "values": {dimension: number}, "overall", "log_variance", "reason"}`, null where
-the sample could not be judged.
+An answer has a row a sample: `{"id", "values": {dimension: number}, "overall", "log_variance", "reason"}` and
+`overall_log_variance`, null where the sample could not be judged.
 
 Pixels travel losslessly: as PNG where they lie on the 8-bit grid, as float32 safetensors where they do not.
 
@@ -223,12 +223,14 @@ def scores_to_rows(scores: Scores, ids: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     for i, id in enumerate(ids):
         variance = None if scores.log_variance is None else _by_name(scores.names, scores.log_variance[i])
+        fused = None if scores.overall_log_variance is None else scores.overall_log_variance[i]
         row = {"id": id, "values": _by_name(scores.names, scores.values[i])}
         rows.append(
             row
             | {
                 "overall": _plain(float(scores.overall[i])),
                 "log_variance": variance,
+                "overall_log_variance": None if fused is None else _plain(float(fused)),
                 "reason": scores.reasons[i] if not bool(scores.valid[i]) else None,
             }
         )
@@ -243,17 +245,23 @@ def rows_to_scores(rows: Sequence[Any], names: tuple[str, ...]) -> Scores:
         given = [row.get("log_variance") for row in rows]
         reasons = tuple(row["reason"] for row in rows)
         known = [variance for variance in given if variance is not None]
+        fused = [row.get("overall_log_variance") for row in rows]
         variances = None
         if known:
             blank = dict.fromkeys(names)
             table = [[_number((variance or blank)[name]) for name in names] for variance in given]
             variances = torch.tensor(table)
+        told = known and all("overall_log_variance" in row for row in rows)
+        totals = None
+        if told or any(one is not None for one in fused):
+            totals = torch.tensor([_number(one) for one in fused])
     except (KeyError, TypeError, AttributeError) as problem:
         raise ValueError(
             f"the server's answer has another form ({problem!r}): is it `mmalign serve`?"
         ) from problem
     valid = torch.tensor([reason is None for reason in reasons], dtype=torch.bool)
-    return Scores(values.reshape(len(rows), len(names)), names, overall, valid, reasons, variances)
+    shaped = values.reshape(len(rows), len(names))
+    return Scores(shaped, names, overall, valid, reasons, variances, overall_log_variance=totals)
 
 
 def _by_name(names: Sequence[str], values: Tensor) -> dict[str, float | None]:

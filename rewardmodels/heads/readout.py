@@ -62,3 +62,24 @@ def fused_log_std(log_std: Tensor, rule: Overall, values: Tensor) -> Tensor:
     if rule == "min":
         return log_std.gather(1, values.argmin(dim=1, keepdim=True))[:, 0]
     return log_std.mean(dim=1)
+
+
+def overall_log_variance(
+    log_variance: Tensor, values: Tensor, rule: Overall, weights: tuple[float, ...] = ()
+) -> Tensor:
+    """The log variance (S,) of `overall_of` values (S, D) of independent heads: weights are squared. `min` takes that
+    of the smallest value, `product` is linearised.
+
+    >>> overall_log_variance(torch.zeros(1, 2), torch.ones(1, 2), "mean", (3.0, 4.0)).exp().round().item()
+    25.0
+    """
+    if weights:
+        slope = torch.tensor(weights, device=values.device).expand_as(values)
+    elif rule == "min":
+        return log_variance.gather(1, values.argmin(dim=1, keepdim=True))[:, 0]
+    elif rule == "product":
+        safe = values.clamp_min(1e-6)
+        slope = overall_of(safe, rule)[:, None] / (values.shape[1] * safe)
+    else:
+        slope = torch.full_like(values, 1.0 if rule == "sum" else 1.0 / values.shape[1])
+    return torch.logsumexp(log_variance + 2 * slope.abs().log(), dim=1)

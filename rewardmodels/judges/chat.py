@@ -198,3 +198,4 @@ class Review:
     """Numbers about the judgement itself: captured mass, readable passes, spread."""
     variance: Mapping[str, float] = field(default_factory=dict)
     """Over the passes of a self-ensemble, by dimension."""
+    overall_variance: float = math.nan

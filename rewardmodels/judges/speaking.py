@@ -88,8 +88,10 @@ def collected(reviews: Sequence[Review], names: Sequence[str], *, variances: boo
         for review in reviews
     )
     valid = torch.tensor([reason is None for reason in reasons], dtype=torch.bool)
-    log_variance = None
+    log_variance, fused = None, None
     if variances:
+        totals = torch.tensor([review.overall_variance for review in reviews], dtype=torch.float32)
+        fused = totals.clamp(min=NO_VARIANCE).log()
         table = [[review.variance.get(name, nan) for name in names] for review in reviews]
         log_variance = torch.tensor(table).reshape(len(reviews), len(names)).clamp(min=NO_VARIANCE).log()
     return Scores(
@@ -100,6 +102,7 @@ def collected(reviews: Sequence[Review], names: Sequence[str], *, variances: boo
         reasons,
         log_variance,
         said(reviews),
+        fused,
     )
 
 

@@ -178,6 +178,8 @@ def _summary(row: Sequence[_Pass], names: Sequence[str]) -> Review:
             variance[name] = statistics.variance(known) / len(known)
     totals = [made.overall for made in good]
     details = {"readable_passes": float(len(good)), "passes": float(len(row))}
+    spread = statistics.variance(totals) if len(totals) > 1 else math.nan
     if len(totals) > 1:
-        details["overall_std"] = statistics.stdev(totals)
-    return Review(scores, statistics.fmean(totals), None, answers, good[0].notes, details, variance)
+        details["overall_std"] = math.sqrt(spread)
+    mean, notes = statistics.fmean(totals), good[0].notes
+    return Review(scores, mean, None, answers, notes, details, variance, spread / len(totals))

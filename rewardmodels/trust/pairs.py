@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmalign.types import PreferencePair, Sample, Scores
 from rewardmodels.trust import Ask
-from rewardmodels.trust.survey import Decode, Survey, decode, log_variance
+from rewardmodels.trust.survey import Decode, Survey, decode
 
 Floats = NDArray[np.float64]
 Score = tuple[float, float] | str
@@ -71,15 +71,11 @@ def surveyed_pairs(
 
 def _scored(scores: Scores, dimension: str) -> list[Score]:
     """The reward's own dimension of that name, otherwise its overall."""
-    named = dimension in scores.names
-    column = scores.values[:, scores.names.index(dimension)] if named else scores.overall
-    logs = np.full(len(scores), np.nan)
-    if scores.log_variance is not None:
-        place = scores.names.index(dimension) if named else None
-        logs = log_variance(scores) if place is None else scores.log_variance[:, place].double().numpy()
+    column, logs = scores.of_dimension(dimension)
+    unsure = [np.nan] * len(scores) if logs is None else logs.tolist()
     return [
-        (value, float(log)) if np.isfinite(value) else reason or "no score"
-        for value, log, reason in zip(column.tolist(), logs, scores.reasons, strict=True)
+        (value, log) if np.isfinite(value) else reason or "no score"
+        for value, log, reason in zip(column.tolist(), unsure, scores.reasons, strict=True)
     ]
 
 

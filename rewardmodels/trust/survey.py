@@ -34,7 +34,7 @@ class Survey:
     scores: Floats  # (N,), NaN where there is none
     gold: Floats | None  # (N,)
     others: dict[str, Floats]  # further rewards by name, (N,) each
-    log_variance: Floats | None  # (N,)
+    log_variance: Floats | None  # (N,) of the overall score
     reasons: Counter[str]
     factors: dict[str, Floats]  # (N,) each
     probes: list[Answers]
@@ -149,10 +149,10 @@ class _Columns:
         self.names = scores.names
         self.scores[list(places)] = scores.overall.double().numpy()
         self.reasons.update(reason for reason in scores.reasons if reason is not None)
-        if scores.log_variance is not None:
+        if scores.overall_log_variance is not None:
             if self.log_variance is None:
                 self.log_variance = np.full(self.scores.size, np.nan)
-            self.log_variance[list(places)] = log_variance(scores)
+            self.log_variance[list(places)] = scores.overall_log_variance.double().numpy()
 
     def other(self, name: str, places: Sequence[int], scores: Scores) -> None:
         """Scores of gold or of a further reward."""
@@ -170,15 +170,6 @@ class _Columns:
             samples, tuple(groups), self.scores, gold, self.further, self.log_variance, self.reasons,
             self.factors, answers, self.names,
         )  # fmt: skip
-
-
-def log_variance(scores: Scores) -> Floats:
-    """Log-variance of the overall score, (N,): of a single dimension its own, of D the variance of their mean."""
-    assert scores.log_variance is not None
-    logs = scores.log_variance.double().numpy()
-    if logs.shape[1] == 1:
-        return np.asarray(logs[:, 0])
-    return np.asarray(np.log(np.exp(logs).sum(axis=1)) - 2 * np.log(logs.shape[1]))
 
 
 def _windows(

@@ -134,6 +134,18 @@ def test_score_writes_scores_summary_and_page(pictures: Path, tmp_path: Path) ->
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_the_variance_of_a_fused_overall_stands_beside_those_of_its_heads(
+    pictures: Path, tmp_path: Path
+) -> None:
+    out, sure = tmp_path / "scores", tmp_path / "sure"
+    tiny_family("fused").save(sure)
+    assert call("score", pictures / "pictures.jsonl", "--reward", sure, "-o", out) == 0
+    for row in rows(out / "scores.jsonl"):
+        (told,) = row["log_variance"].values()
+        heads = [value for name, value in told.items() if name != "overall"]
+        assert len(heads) == 2 and told["overall"] == pytest.approx(sum(heads) / 2, abs=1e-5)
+
+
 def test_a_reward_that_says_how_sure_it_is_gets_its_log_variance(pictures: Path, tmp_path: Path) -> None:
     out, sure = tmp_path / "scores", tmp_path / "sure"
     model = tiny_family("gaussian")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,23 @@ def test_scores_cat_and_select_are_inverse() -> None:
     assert back.reasons == ("why", None) and back.overall[1] == a.overall[0]
     with pytest.raises(ValueError, match="one set of names"):
         Scores.cat([a, Scores.failed(["why"], ("z",))])
+
+
+def test_the_variance_of_overall_is_that_of_a_mean_unless_told() -> None:
+    plain, logs = Scores.of(torch.tensor([[1.0, 3.0]]), ("x", "y")), torch.tensor([[1.0, 3.0]]).log()
+    mean = replace(plain, log_variance=logs)
+    assert mean.overall_log_variance is not None
+    assert mean.overall_log_variance.exp().item() == pytest.approx((1 + 3) / 4)
+    told = replace(plain, log_variance=logs, overall_log_variance=torch.tensor([2.0]))
+    both = Scores.cat([told, mean]).select([1, 0])
+    assert both.overall_log_variance is not None and both.overall_log_variance.tolist() == [0.0, 2.0]
+    for name, expected in (("y", logs[0, 1]), ("overall", torch.tensor(2.0))):
+        found = told.of_dimension(name)[1]
+        assert found is not None and found.item() == expected.item()
+    with pytest.raises(ValueError, match="shape of overall"):
+        replace(plain, overall_log_variance=torch.zeros(2))
+    with pytest.raises(ValueError, match=r"all parts of .* have log_variance"):
+        Scores.cat([plain, told])
 
 
 def test_conditions_repeat_select_cat_both_sides() -> None:

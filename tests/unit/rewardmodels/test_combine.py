@@ -249,6 +249,22 @@ class Unsure:
         )  # fmt: skip
 
 
+def test_the_variance_of_a_scaled_reward_is_on_its_scale() -> None:
+    sample = Sample("p", torch.zeros(3, 2, 2))
+
+    def told(dimension: str | None, *scales: Any) -> float:
+        section = reward({"name": "x", "scale": list(scales)}).scale if scales else ()
+        logs = Scaled(Unsure(), "x", dimension, section)(samples=[sample]).overall_log_variance
+        assert logs is not None
+        return float(logs.exp())
+
+    fine, good = told("fine"), told("good")
+    assert fine != good
+    assert told(None) == pytest.approx((fine + good) / 4)
+    assert told("good", {"name": "affine", "mean": 1.0, "std": 2.0}) == pytest.approx(good / 4)
+    assert math.isnan(told("good", "sigmoid"))
+
+
 def test_a_dimension_and_its_variance_are_used() -> None:
     sample = Sample("p", torch.full((3, 2, 2), 0.5))
     (section,) = reward({"name": "x", "scale": "confidence"}).scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 import rewardmodels
 from mmalign.types import Sample
 from rewardmodels.heads import Readout, Seen, build_head
-from rewardmodels.heads.readout import fused_log_std, overall_of
+from rewardmodels.heads.readout import Overall, fused_log_std, overall_log_variance, overall_of
 from rewardmodels.losses import with_overall
 from tests.unit.rewardmodels.tiny import FAMILIES, tiny_family
 
@@ -78,6 +79,35 @@ def test_gaussian_heads_and_their_fusion_by_hand() -> None:
     assert overall_of(values, "mean", (0.25, 0.5)).item() == 1.75
     both = with_overall(Readout(values, spread), "sum")
     assert both.values.tolist() == [[1, 3, 4]] and both.log_std is not None and both.log_std.shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "weights", "variance"),
+    [
+        ("mean", (), (4 + 9) / 4),
+        ("sum", (), 4 + 9),
+        ("min", (), 4),
+        ("product", (), 4 + 9 / 16),  # d sqrt(xy) = (dx y + dy x) / (2 sqrt(xy)) at x = 1, y = 4
+        ("mean", (0.5, -2.0), 0.25 * 4 + 4 * 9),
+    ],
+)
+def test_the_variance_of_overall_from_independent_heads(
+    rule: Overall, weights: tuple[float, ...], variance: float
+) -> None:
+    values, logs = torch.tensor([[1.0, 4.0]]), torch.tensor([[4.0, 9.0]]).log()
+    assert overall_log_variance(logs, values, rule, weights).exp().item() == pytest.approx(variance)
+
+
+def test_fused_heads_fuse_their_spread_as_published_unless_weights_are_fitted() -> None:
+    reward = tiny_family("fused")
+    scores = reward(samples=pictures(1))
+    assert scores.log_variance is not None and scores.overall_log_variance is not None
+    torch.testing.assert_close(scores.overall_log_variance, scores.log_variance.mean(dim=1))
+    reward.settings = replace(reward.settings, overall_weights=(1.0, 3.0), overall_std=2.0)
+    fitted = reward(samples=pictures(1))
+    assert fitted.log_variance is not None and fitted.overall_log_variance is not None
+    expected = (fitted.log_variance.exp() * torch.tensor([1.0, 9.0])).sum(dim=1) / 4
+    torch.testing.assert_close(fitted.overall_log_variance.exp(), expected)
 
 
 def test_each_fused_head_reads_its_own_prompt() -> None:

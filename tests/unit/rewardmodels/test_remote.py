@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -68,6 +69,22 @@ def test_videos_edits_and_variances_travel(tmp_path: Path) -> None:
     torch.testing.assert_close(found.values, expected.values, atol=1e-6, rtol=0)
     assert found.log_variance is not None and expected.log_variance is not None
     torch.testing.assert_close(found.log_variance, expected.log_variance, atol=1e-6, rtol=0)
+
+
+def test_the_variance_of_overall_travels_even_where_it_is_unknown() -> None:
+    plain = Scores.of(torch.rand(2, 2), ("x", "y"))
+    logs = torch.zeros(2, 2)
+    for fused in (torch.tensor([1.0, float("nan")]), torch.full((2,), float("nan"))):
+        told = replace(plain, log_variance=logs, overall_log_variance=fused)
+        found = wire.rows_to_scores(wire.scores_to_rows(told, ("a", "b")), told.names)
+        assert found.overall_log_variance is not None
+        torch.testing.assert_close(found.overall_log_variance, fused, equal_nan=True)
+    older = [{k: v for k, v in row.items() if k != "overall_log_variance"}
+             for row in wire.scores_to_rows(told, ("a", "b"))]  # fmt: skip
+    found = wire.rows_to_scores(older, told.names)
+    assert found.overall_log_variance is not None and bool(found.overall_log_variance.isfinite().all())
+    mute = wire.rows_to_scores(wire.scores_to_rows(plain, ("a", "b")), plain.names)
+    assert mute.log_variance is None and mute.overall_log_variance is None
 
 
 def test_pixels_travel_to_the_bit(tmp_path: Path) -> None:

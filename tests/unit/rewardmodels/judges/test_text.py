@@ -68,6 +68,8 @@ def test_passes_are_averaged_and_unreadable_ones_counted() -> None:
     scores = reward(samples=[EDIT])
     assert scores.log_variance is not None
     assert float(scores.log_variance[0, 0]) == pytest.approx(math.log(0.5 / 2))
+    assert scores.overall_log_variance is not None  # that of the totals, whatever the rule makes of the parts
+    assert float(scores.overall_log_variance[0]) == pytest.approx(math.log(0.5 / 2 / 2.5**2))
 
 
 def test_mostly_unreadable_passes_are_no_score() -> None:

@@ -56,6 +56,16 @@ class Family:
 
 
 ASPECTS = ["model.template=two-aspects/1", "method.dimensions=[visual_quality, instruction_following]"]
+LEVELS = Family(
+    "levels of single items; overall is linear in the aspects",
+    {
+        "images": [
+            "model.template=two-levels/1",
+            "method.dimensions=[instruction_following, visual_quality]",
+        ],
+        "videos": ["method.dimensions=[instruction_following, visual_quality, motion_quality]"],
+    },
+)
 FAMILIES: dict[str, Family] = {
     "base-reward-like": Family(),
     "ixc-reward-like": Family(),
@@ -68,16 +78,8 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "edit-reward-like": Family("overall is linear in following and quality: what was preserved is not asked"),
-    "vefx-like": Family(
-        "levels of single items; overall is linear in the aspects",
-        {
-            "images": [
-                "model.template=two-levels/1",
-                "method.dimensions=[instruction_following, visual_quality]",
-            ],
-            "videos": ["method.dimensions=[instruction_following, visual_quality, motion_quality]"],
-        },
-    ),
+    "vefx-like": LEVELS,
+    "coral-like": LEVELS,
     "soli-reward-like": Family(
         "one bit an item: differences among good ones, or among bad ones, hardly show"
     ),

@@ -127,6 +127,7 @@ class Template:
 TEMPLATES: dict[str, Template] = {
     template.key: template
     for template in (
+        Template("media", 1, ("media", REWARD_TOKEN)),
         Template("prompt-media", 1, ("prompt", "media", REWARD_TOKEN)),
         Template("media-prompt", 1, ("media", "prompt", REWARD_TOKEN)),
         Template("prompt-source-media", 1, ("prompt", "source", "media", REWARD_TOKEN)),

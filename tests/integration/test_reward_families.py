@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import rewardmodels
 from benchmarks import reward_families
 from mmalign.media import write
 from mmalign.shapes.worlds import WORLDS
 from mmalign.train.loop import Update
+from mmalign.types import Sample
 from pipelines import score, train_reward
 from pipelines.settings import Score
 from rewardmodels.sources import FileSource
@@ -118,6 +120,27 @@ def test_items_that_are_good_or_bad_teach_beside_pairs_or_alone(words: list[str]
     assert quality["num_pairs"] == 36 and quality["calibration_error"] >= 0
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert any("absolute_accuracy" in key for key in logged[0]) == (len(words) == 1)
+
+
+ASPECTS = ["instruction_following", "visual_quality", "preservation"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dimensions"), [("coral-like", ASPECTS), ("docreward-like", ["visual_quality"])]
+)
+def test_recipes_beside_others_train_save_and_score(
+    recipe: str, dimensions: list[str], tmp_path: Path
+) -> None:
+    few = ["budget.updates=2", "evaluation.every=null", "evaluation.final_prompts=6"]
+    quality = train_reward.run(f"reward/{recipe}", [*TINY, *few, f"output={tmp_path / 'run'}"], say=quiet)
+    assert quality["num_pairs"] > 0
+    reward = rewardmodels.load(str(tmp_path / "run" / "reward"))
+    image = torch.rand(3, 32, 32)
+    source = image.flip(2) if recipe == "coral-like" else None
+    scores = reward(samples=[Sample(prompt, image, source) for prompt in PROMPTS[:2]])
+    assert list(scores.names) == dimensions and bool(scores.valid.all())
+    blind = torch.allclose(scores.values[0], scores.values[1], atol=1e-6)
+    assert blind == (recipe == "docreward-like")  # a page is judged without a prompt
 
 
 def test_ratings_are_read_from_files(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from pipelines.manifest import Item
 from pipelines.settings import Score
 
 THUMBNAIL = 224
+LONGEST = 4000
+"""Characters of one text of a judge that the page shows; `scores.jsonl` has all."""
 Row = dict[str, Any]
 
 
@@ -110,8 +112,31 @@ def _gallery(rows: Sequence[Row], items: Sequence[Item], label: str, settings: S
         assert file is not None
         lines = [f"{name} {report.show(found['overall'])}" for name, found in rows[k]["scores"].items()]
         caption = f"{escape(rows[k]['prompt'] or rows[k]['id'])}<br>{escape(' · '.join(lines))}"
+        caption += "".join(_folded(f"{name}: {what}", text)
+                           for name, told in rows[k]["details"].items() for what, text in _said(told))  # fmt: skip
         figures.append(f"<figure>{_thumbnail(file)}<figcaption>{caption}</figcaption></figure>")
     return f'<div class="gallery">{"".join(figures)}</div>'
+
+
+def _said(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a judge in words said, by title: its notes, then its whole answers; of a composition part by part."""
+    if not told.keys() <= {"notes", "answers", "numbers"}:
+        return [
+            (f"{part}: {what}", text) for part, more in told.items() if more for what, text in _said(more)
+        ]
+    notes = told.get("notes", {})
+    answers = [answer for answer in told.get("answers", ()) if answer.strip() not in notes.values()]
+    found = [(name.replace("_", " "), text) for name, text in notes.items()]
+    return [
+        *found,
+        *([("answers" if len(answers) > 1 else "answer", "\n\n".join(answers))] if answers else []),
+    ]
+
+
+def _folded(title: str, text: str) -> str:
+    """A text that opens on a click."""
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return f"<details><summary>{escape(title)}</summary>{escape(shown)}</details>"
 
 
 def _thumbnail(file: Path) -> str:

@@ -27,6 +27,7 @@ th:first-child, td:first-child { text-align: left; }
 figure { margin: 0; } figure img { width: 100%; image-rendering: auto; border-radius: 4px; }
 figure img.small { image-rendering: pixelated; }
 figcaption { overflow-wrap: anywhere; }
+figcaption details { white-space: pre-line; }
 svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
 """
 

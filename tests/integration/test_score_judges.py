@@ -125,11 +125,16 @@ def test_what_a_judge_says_stands_beside_its_scores(lines: list[dict[str, Any]],
         assert "Physical quality: 1.60" in found["a0"]["answers"][0]
         assert found["a0"]["numbers"]["readable_passes"] == 1.0
         assert found["a2"]["answers"] == ["Lovely ?"] and "notes" not in found["a2"]
+        page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        folded = f"<details><summary>{label}: refined prompt</summary>a picture of 0.20</details>"
+        assert folded in page and "Physical quality: 1.60\nText rendering: 1.60" in page
         both = tmp_path / "both.yaml"
         both.write_text("name: both\ncombine: zscore\nrewards: [judge.yaml, brightness]")
         assert call("score", note(tmp_path, lines[:2]), "--reward", both, "-o", tmp_path / "both") == 0
         row = rows(tmp_path / "both")["a1"]
         assert row["details"][str(both)]["judge.yaml"]["notes"]["refined_prompt"] == "a picture of 0.40"
+        page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+        assert "judge.yaml: refined prompt</summary>a picture of 0.40" in page
         assert len(seen.requests) == 5
     assert call("score", tmp_path / "pictures.jsonl", "--reward", "brightness", "-o", tmp_path / "mute") == 0
     assert rows(tmp_path / "mute")["a0"]["details"] == {}

@@ -37,11 +37,9 @@ class QueryHead(nn.Module):
         self.query = nn.Parameter(torch.randn(width) * width**-0.5)
         self.final_query = nn.Parameter(torch.randn(width) * width**-0.5)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.layers)
-        self.steps = nn.ModuleList(
-            nn.MultiheadAttention(width, num_heads, batch_first=True) for _ in self.layers
-        )
+        self.steps = nn.ModuleList(nn.MultiheadAttention(width, num_heads) for _ in self.layers)
         self.final_norm = nn.LayerNorm(width)
-        self.final = nn.MultiheadAttention(width, num_heads, batch_first=True)
+        self.final = nn.MultiheadAttention(width, num_heads)
         self.score = nn.Sequential(
             nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout),
             nn.Linear(width, num_dimensions, bias=False),
@@ -72,5 +70,9 @@ def _layer(seen: Seen, place: int) -> Tensor:
 
 
 def _attend(step: nn.Module, query: Tensor, states: Tensor, hidden: Tensor) -> Tensor:
-    found: Tensor = step(query, states, states, key_padding_mask=hidden, need_weights=False)[0]
-    return found
+    """Query (S, 1, W) over states (S, L, W); contiguous, since torch multiplies others in another way where weights are
+    trained than where they are frozen, and a saved reward would differ in the last bit.
+    """
+    first, rest = (one.transpose(0, 1).contiguous() for one in (query, states))
+    found: Tensor = step(first, rest, rest, key_padding_mask=hidden, need_weights=False)[0]
+    return found.transpose(0, 1)

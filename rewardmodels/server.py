@@ -194,14 +194,17 @@ def merged(order: Order, scores: Scores, names: tuple[str, ...]) -> Scores:
     values, overall = torch.full(shape, float("nan")), torch.full(shape[:1], float("nan"))
     valid = torch.zeros(shape[0], dtype=torch.bool)
     variance = None if scores.log_variance is None else torch.full(shape, float("nan"))
+    whole = None if scores.overall_log_variance is None else torch.full(shape[:1], float("nan"))
     reasons = list(order.reasons)
     if places:
         values[places], overall[places], valid[places] = scores.values, scores.overall, scores.valid
         if variance is not None and scores.log_variance is not None:
             variance[places] = scores.log_variance
+        if whole is not None and scores.overall_log_variance is not None:
+            whole[places] = scores.overall_log_variance
     for row, place in enumerate(places):
         reasons[place] = scores.reasons[row]
-    return Scores(values, names, overall, valid, tuple(reasons), variance)
+    return Scores(values, names, overall, valid, tuple(reasons), variance, overall_log_variance=whole)
 
 
 def describe(name: str, desk: Desk) -> dict[str, Any]:

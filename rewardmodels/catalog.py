@@ -201,8 +201,7 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
     if (path / CONFIG).is_file():
         open_folder = _folder_loader(path)
         _check_options(name_or_path, open_folder, options)
-        opened: RewardModel = open_folder(path, **options)
-        return opened
+        return _as_reward(open_folder(path, **options))
     if path.is_dir():
         raise ValueError(f"{path} holds no {CONFIG}: give the folder that `mmalign train-reward` wrote")
     if _FUNCTION.fullmatch(name_or_path):
@@ -230,9 +229,9 @@ def _as_reward(made: Any) -> RewardModel:
 def _folder_loader(path: Path) -> Any:
     """What opens a saved reward of this family."""
     family = json.loads((path / CONFIG).read_text(encoding="utf-8")).get("family")
-    module = {"plural": "rewardmodels.plural", "clip": "rewardmodels.clip.trained"}.get(
-        family, "rewardmodels.candidates"
-    )
+    module = {
+        "plural": "rewardmodels.plural", "clip": "rewardmodels.clip.trained", "judge": "rewardmodels.judges.trainable",
+    }.get(family, "rewardmodels.candidates")  # fmt: skip
     return importlib.import_module(module).load_folder
 
 

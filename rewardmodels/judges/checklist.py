@@ -34,6 +34,9 @@ from rewardmodels.judges.speaking import (
 )
 from rewardmodels.judges.wording import Wording
 
+DECODED = 256
+"""So many samples are decoded at a time when weights are learned."""
+
 
 @dataclass(eq=False)
 class ChecklistReward:
@@ -71,7 +74,12 @@ class ChecklistReward:
     def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         checks = self.checklist.checks
         asked = [
-            question(self.wording, one, self.checklist.shows, question=check.question)
+            question(
+                self.wording,
+                one,
+                self.checklist.shows,
+                question=check.question.replace("{prompt}", one.prompt),
+            )
             for one in shown
             for check in checks
         ]
@@ -101,7 +109,8 @@ class ChecklistReward:
         known = [pair for pair in pairs if dimension in pair.labels]
         samples = list({id(s): s for pair in known for s in (pair.a, pair.b)}.values())
         place = {id(sample): i for i, sample in enumerate(samples)}
-        sheets = self.sheets(samples=samples)
+        parts = (samples[start : start + DECODED] for start in range(0, len(samples), DECODED))
+        sheets = torch.cat([self.sheets(samples=part) for part in parts])
         first = sheets[[place[id(pair.a)] for pair in known]]
         second = sheets[[place[id(pair.b)] for pair in known]]
         label = torch.tensor([pair.labels[dimension] for pair in known], dtype=torch.float64)

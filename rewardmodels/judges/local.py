@@ -139,6 +139,16 @@ class LocalEngine:
 
         return self._in_batches(questions, look, [len(row) for row in tokens])
 
+    def logits(self, questions: Sequence[Question], answers: Sequence[Sequence[int]]) -> Tensor:
+        """Logits (B, L, V) for each token of given answers after their questions, with gradients; L is the longest.
+
+        What lies behind the end of a shorter answer means nothing. ValueError for a question that cannot be asked.
+        """
+        inputs = _with_answers(self._inputs(questions), answers, self.pad)
+        num = max(map(len, answers))
+        logits: Tensor = self.model(**inputs, use_cache=False, logits_to_keep=num + 1).logits
+        return logits[:, :-1].float()
+
     def _ids_of(self, word: str, variants: bool) -> tuple[int, ...]:
         """Every token that is this word; ValueError where the vocabulary has none."""
         special = set(self.tokenizer.all_special_ids)
@@ -214,7 +224,7 @@ class LocalEngine:
         return (self._inputs([questions[i] for i in good]) if good else None), problems
 
     def _inputs(self, questions: Sequence[Question]) -> Inputs:
-        texts = [self._text(question) for question in questions]
+        texts = [self.text(question) for question in questions]
         pictures = [[to_pil(picture.detach()) for picture in question.pictures] for question in questions]
         shown = {"images": pictures} if any(pictures) else {}
         made = self.processor(
@@ -230,8 +240,10 @@ class LocalEngine:
             for name, tensor in made.items()
         }
 
-    def _text(self, question: Question) -> str:
-        """The conversation in the model's own chat format, up to where its answer goes on."""
+    def text(self, question: Question) -> str:
+        """The conversation in the model's own chat format, up to where its answer goes on; ValueError for one that
+        cannot be asked.
+        """
         for token in self.tokenizer.all_special_tokens:
             for message in question.messages:
                 if any(isinstance(part, str) and token in part for part in message.parts):

@@ -96,7 +96,7 @@ class PairJudge:
         places: list[int] = []
         for i, (a, b) in enumerate(pairs):
             try:
-                both = self._questions(a, b)
+                both = self.questions(a, b)
             except (ValueError, OSError) as error:
                 made[i] = Decision(reason=" ".join(str(error).split()))
             else:
@@ -107,7 +107,8 @@ class PairJudge:
             made[i] = self._decide(*found[2 * k : 2 * k + 2])
         return [one for one in made if one is not None]
 
-    def _questions(self, a: Sample, b: Sample) -> tuple[Question, Question]:
+    def questions(self, a: Sample, b: Sample) -> tuple[Question, Question]:
+        """About the first and the second, and about the second and the first; ValueError says what is wrong."""
         if a.prompt != b.prompt:
             raise ValueError("the two samples of a pair must have one prompt")
         first, second = (
@@ -123,7 +124,7 @@ class PairJudge:
     def _verdicts(self, asked: Sequence[Question]) -> list[tuple[float, str] | str]:
         """For each question p(first) and the words, or a problem."""
         if self.pair.style == "probability":
-            return [self._share(words) for words in self.engine.first_words(asked, ("1", "2"))]
+            return [self._share(words) for words in self.engine.first_words(asked, self.pair.words)]
         draw = self.pair.draw
         sampling = Sampling(draw.max_tokens, draw.temperature, draw.top_p, draw.top_k, self.seed)
         return [self._read(answer) for answer in self.engine.generate(asked, [sampling] * len(asked))]

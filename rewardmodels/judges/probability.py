@@ -69,7 +69,7 @@ class YesNoReward:
         owners: list[int] = []
         for i, (one, sample) in enumerate(zip(shown, samples, strict=True)):
             try:
-                questions = self._questions(one, sample)
+                questions = self.questions(one, sample)
             except (ValueError, OSError) as error:
                 made[i] = Review(reason=" ".join(str(error).split()))
             else:
@@ -88,7 +88,7 @@ class YesNoReward:
             made[i] = self._review([found[k] for k in mine], said)
         return [review for review in made if review is not None]
 
-    def _questions(self, shown: Shown, sample: Sample) -> list[Question]:
+    def questions(self, shown: Shown, sample: Sample) -> list[Question]:
         """One question, or one for every pair of a set's pictures."""
         roles: tuple[str, ...] = self.asked.shows
         if self.asked.reference:

@@ -158,7 +158,9 @@ class Echo(Section):
 
 
 class Check(Section):
-    """A question of a checklist; it counts only where the question named by `where` is answered yes."""
+    """A question of a checklist, with the sample's prompt for `{prompt}`; it counts only where the question named by
+    `where` is answered yes.
+    """
 
     name: str
     question: str
@@ -216,12 +218,18 @@ class JudgeFile(Section):
     judge: Annotated[Kind, Field(discriminator="kind")]
 
 
-@lru_cache(maxsize=64)
 def read_judge(name_or_path: str) -> JudgeFile:
-    """One of ours by name, or a user's YAML file."""
+    """One of ours by name, or a user's YAML file, which may have changed since it was last read."""
     ours = FOLDER / f"{name_or_path}.yaml"
-    path = ours if ours.is_file() else Path(name_or_path)
+    if ours.is_file():
+        return _ours(ours)
+    path = Path(name_or_path)
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise ValueError(f"no judge '{name_or_path}': give a YAML file, or one of {names}")
+    return load_config(path, [], JudgeFile)
+
+
+@lru_cache(maxsize=64)
+def _ours(path: Path) -> JudgeFile:
     return load_config(path, [], JudgeFile)

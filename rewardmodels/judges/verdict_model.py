@@ -237,19 +237,24 @@ def start_from(path: str, *, name: str, asks: str, marks: int) -> VerdictModel:
 def speaking(reward: VlmReward, *, name: str, template: str, words: Sequence[str]) -> VerdictModel:
     """The backbone of a reward model with the words of a verdict in its vocabulary; new words are the mean of all."""
     tokenizer, vlm = reward.builder.tokenizer, reward.vlm
-    tokenizer.add_tokens([word for word in (SAYS, *words) if word not in tokenizer.get_vocab()])
-    table = vlm.get_input_embeddings().weight.detach()
-    mean, old = table.mean(0), table.shape[0]
-    vlm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    with torch.no_grad():
-        rows = vlm.get_input_embeddings().weight[old:]
-        noise = torch.randn(rows.shape, generator=generator("verdict-words")) * float(table.std())
-        rows.copy_(mean + noise)
+    add_words(vlm, tokenizer, (SAYS, *words))
     settings = VerdictSettings(
         name, template, reward.settings.positions, tuple(words), reward.settings.max_prompt_tokens
     )
     made = VerdictModel(vlm, tokenizer, reward.builder.rule, settings)
     return made.requires_grad_(True).eval()
+
+
+@torch.no_grad()
+def add_words(vlm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> None:
+    """Words that the vocabulary lacks, as tokens of their own; each is the mean of all others with seeded noise."""
+    tokenizer.add_tokens([word for word in words if word not in tokenizer.get_vocab()])
+    table = vlm.get_input_embeddings().weight.detach()
+    mean, old = table.mean(0), table.shape[0]
+    vlm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    rows = vlm.get_input_embeddings().weight[old:]
+    noise = torch.randn(rows.shape, generator=generator("verdict-words")) * float(table.std())
+    rows.copy_(mean + noise)
 
 
 def worth_to_mark(worth: Tensor, num: int, top: float) -> Tensor:

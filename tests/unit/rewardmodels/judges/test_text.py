@@ -279,6 +279,5 @@ def test_a_file_of_the_user_is_a_judge_too(tmp_path: Path) -> None:
     reward = judge(str(tmp_path / "mine.yaml"), lambda q, how: "<n>3</n>")
     assert isinstance(reward, TextReward) and reward(samples=[IMAGE]).overall.tolist() == [3.0]
     (tmp_path / "mine.yaml").write_text("name: mine\njudge: {kind: points, asks: []}")
-    read_judge.cache_clear()
     with pytest.raises(ValueError, match="mine"):
         read_judge(str(tmp_path / "mine.yaml"))

@@ -1,0 +1,142 @@
+"""The recipes of `mmalign train-judge` for judges of token probabilities: `probability` trains the model, `checklist`
+the weights of its questions. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from mmalign.config import Checkpoint, Optimizer, Section, find_recipe
+from mmalign.strict import read_yaml
+from rewardmodels.judges.settings import JudgeFile, read_judge
+from rewardmodels.judges.verdict_recipe import Budget, Evaluation, Fraction, JudgeRecipe, Pairs
+from rewardmodels.recipe import Lora
+
+
+class Start(Section):
+    """`path`: an instruction model with pictures (folder or hub id), a judge trained before, or `shapes-reward`.
+
+    `asks` is the judge: a name of `rewardmodels/judges/files`, a YAML file, or what such a file holds. Trained are all
+    weights or LoRA adapters, which are merged when the judge is saved; `batch_size` questions share a forward pass.
+    """
+
+    path: str = "shapes-reward"
+    asks: str | JudgeFile = "vqascore"
+    template_file: str | None = None
+    weights: Literal["full", "lora"] = "full"
+    vision: Literal["frozen", "trained"] = "trained"
+    lora: Lora = Lora(rank=32, alpha=64.0)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_size: PositiveInt = 64
+
+    @property
+    def settings(self) -> JudgeFile:
+        """The judge file."""
+        return read_judge(self.asks) if isinstance(self.asks, str) else self.asks
+
+
+class JudgedPairs(Pairs):
+    """Pairs to learn from, and `heldout`: `shapes`, a file of comparisons, or null to measure nothing."""
+
+    heldout: str | None = "shapes"
+
+    @model_validator(mode="after")
+    def _apart(self) -> JudgedPairs:
+        if self.heldout == self.pairs != "shapes":
+            raise ValueError("heldout is the file that is trained on: give another, or null")
+        return self
+
+
+class ProbabilityMethod(Section):
+    """How a pair teaches: its two questions (of each picture, or of both orders) have answers p and 1 - p.
+
+    `first_token`: cross entropy of the whole answer, yes or no with `share` of the weight, and the critique in the data
+    behind it (PaCo-Reward; `published`: the weights of its code); `binary`: cross entropy between the two words alone;
+    `margin`: Bradley-Terry on the logit margins; `probability`: on the probabilities times `scale` (RewardDance), with
+    `anchor` times the binary cross entropy.
+    """
+
+    name: Literal["probability"] = "probability"
+    loss: Literal["first_token", "binary", "margin", "probability"] = "first_token"
+    share: Fraction = 0.1
+    published: bool = False
+    critiques: bool = False
+    """Whether critiques in the data are answers too."""
+    scale: PositiveFloat = 1.0
+    anchor: NonNegativeFloat = 0.0
+
+    @model_validator(mode="after")
+    def _known(self) -> ProbabilityMethod:
+        if (self.published or self.critiques) and self.loss != "first_token":
+            raise ValueError(f"published and critiques belong to first_token, not to {self.loss}")
+        if self.published and not self.critiques:
+            raise ValueError("published weighs an answer of one token with 0: it needs critiques")
+        if self.anchor and self.loss not in ("margin", "probability"):
+            raise ValueError(f"anchor belongs to margin and probability, not to {self.loss}")
+        return self
+
+
+class ProbabilityRecipe(Section):
+    """A whole run of training a judge of token probabilities."""
+
+    judge: Start = Start()
+    data: JudgedPairs = JudgedPairs()
+    method: ProbabilityMethod = ProbabilityMethod()
+    optimizer: Optimizer = Optimizer(lr=2e-4)
+    budget: Budget = Budget()
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    seed: int = 0
+    output: str = "runs/judge"
+    trackers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _trainable(self) -> ProbabilityRecipe:
+        judge = self.judge.settings.judge
+        if judge.kind == "yes_no" and judge.reasoning:
+            raise ValueError("judges that reason before the verdict are not trained: set reasoning to 0")
+        if judge.kind != "yes_no" and not (judge.kind == "pair" and judge.style == "probability"):
+            raise ValueError("judge.asks must be of kind yes_no, or pair with style probability")
+        if self.method.critiques and (judge.kind == "pair" or self.data.pairs == "shapes"):
+            raise ValueError("critiques are of single pictures, in files: use kind yes_no and data.pairs")
+        return self
+
+
+class ChecklistMethod(Section):
+    """Logistic regression of the answers' differences; `ridge` / 2 |w|^2 keeps it finite."""
+
+    name: Literal["checklist"] = "checklist"
+    ridge: PositiveFloat = 1.0
+
+
+class ChecklistRecipe(Section):
+    """Learning the weights of a checklist; `budget.iterations` bundles of pairs are read."""
+
+    judge: Start = Start(asks="visionreward")
+    data: JudgedPairs = JudgedPairs()
+    method: ChecklistMethod = ChecklistMethod()
+    budget: Budget = Budget(iterations=30)
+    evaluation: Evaluation = Evaluation(every=None)
+    seed: int = 0
+    output: str = "runs/checklist"
+
+    @model_validator(mode="after")
+    def _a_checklist(self) -> ChecklistRecipe:
+        if self.judge.settings.judge.kind != "checklist":
+            raise ValueError("judge.asks must be of kind checklist")
+        return self
+
+
+SCHEMAS: dict[str, type[ProbabilityRecipe] | type[ChecklistRecipe] | type[JudgeRecipe]] = {
+    "judge": JudgeRecipe, "probability": ProbabilityRecipe, "checklist": ChecklistRecipe
+}  # fmt: skip
+
+
+def kind_of(recipe: str | Path) -> str:
+    """What a recipe of `train-judge` trains, by `method.name`: verdicts in words where it names none."""
+    method = read_yaml(find_recipe(recipe)).get("method")
+    named = method.get("name") if isinstance(method, dict) else None
+    return named if named in SCHEMAS else "judge"

@@ -1,0 +1,144 @@
+"""Judges of a few tokens that can be trained, saved and read again: where they start, and their folder.
+
+    start_from("shapes-reward", settings)       the bundled reward model learns the words that a judge answers in
+    start_from("Qwen/Qwen2.5-VL-7B-Instruct", settings)      any instruction model with pictures: folder or hub id
+
+Folder layout: a plain VLM checkpoint with its processor, `judge.yaml` (`settings.JudgeFile`), `question.txt` (the text
+it asks) and `reward_config.json`, which may name another folder or hub id that holds the weights.
+
+Legend: no tensors but weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+from mmalign.strict import to_yaml
+from mmalign.types import RewardModel
+from rewardmodels.clip.weights import aligned
+from rewardmodels.folders import CONFIG, HEAD, pixels_record, plain_state, quiet
+from rewardmodels.judges.adapters import Opened, open_model
+from rewardmodels.judges.checklist import ChecklistReward
+from rewardmodels.judges.load import build, load_judge
+from rewardmodels.judges.local import LocalEngine
+from rewardmodels.judges.pairwise import PairJudge
+from rewardmodels.judges.probability import YesNoReward
+from rewardmodels.judges.settings import Checklist, JudgeFile, Pair, YesNo
+from rewardmodels.judges.verdict_model import add_words
+from rewardmodels.vlm import VlmReward, load_bundled
+from rewardmodels.vlm import load_folder as load_reward
+
+Judge = YesNoReward | PairJudge | ChecklistReward
+FAMILY, JUDGE, QUESTION, SCHEMA = "judge", "judge.yaml", "question.txt", "mmalign.judge/1"
+PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+CHAT = (
+    "{% for message in messages %}{% for part in message.content %}{% if part.type == 'image' %}"
+    + PICTURE
+    + "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}<|Reward|>{% endif %}"
+)
+"""What a reward model reads when it is asked: pictures and words as they come, then the token that it judged at."""
+
+
+def words_of(judge: YesNo | Pair | Checklist) -> tuple[str, str]:
+    """The words that are weighed against each other: for it, against it."""
+    return judge.words if isinstance(judge, Pair) else (judge.yes, judge.no)
+
+
+def start_from(
+    path: str, settings: JudgeFile, *, batch_size: int = 8, dtype: str = "float32", device: str = "cpu",
+    template_file: str | None = None,
+) -> Judge:  # fmt: skip
+    """The judge of these settings on an instruction model, or on the backbone of a hidden-state reward model."""
+    judge = settings.judge
+    if not isinstance(judge, YesNo | Pair | Checklist) or (
+        isinstance(judge, Pair) and judge.style != "probability"
+    ):
+        raise ValueError(f"{settings.name} is no judge of token probabilities (yes_no, pair, checklist)")
+    if is_reward_model(path):
+        opened = _talking(path, words_of(judge))
+    else:
+        opened = open_model(path, device=device, dtype=dtype)
+    aligned(opened.model)
+    engine = LocalEngine(opened.model.to(device), opened.processor, opened.name, batch_size)
+    made = build(settings, engine, template_file=template_file)
+    assert isinstance(made, Judge)
+    return made
+
+
+def is_reward_model(path: str) -> bool:
+    """Whether it is a hidden-state reward model, which has words to learn first."""
+    return path == "shapes-reward" or (Path(path) / HEAD).is_file()
+
+
+def _talking(path: str, words: tuple[str, str]) -> Opened:
+    """The backbone of a reward model as an instruction model that may answer with the words."""
+    reward: VlmReward = load_bundled() if path == "shapes-reward" else load_reward(path)
+    kind = reward.vlm.config.model_type
+    if kind != "qwen3_vl" or reward.settings.template != "media-prompt/1":
+        raise ValueError(
+            f"{path} ({kind}, {reward.settings.template}): only reward models on Qwen3-VL with template media-prompt/1 "
+            "can learn to answer; start from an instruction model"
+        )
+    tokenizer = reward.builder.tokenizer
+    add_words(reward.vlm, tokenizer, words)
+    reward.vlm.model.visual.config._attn_implementation = "sdpa"  # as the folder will be read
+    pixels = pixels_record(reward.builder)
+    pixels.pop("image_processor_type")
+    processor = Qwen3VLProcessor(
+        Qwen2VLImageProcessor(**pixels), tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT
+    )
+    return Opened(reward.vlm.eval(), processor, reward.name)
+
+
+def save(judge: Judge, folder: str | Path, *, model: str | None = None) -> Path:
+    """Write the layout above; with `model` the weights stay where they are."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    engine = judge.engine
+    assert isinstance(engine, LocalEngine)
+    if model is None:
+        state = {name: value.detach() for name, value in plain_state(engine.model).items()}
+        with quiet():
+            engine.model.save_pretrained(target, state_dict=state)
+        engine.processor.save_pretrained(target)
+    (target / JUDGE).write_text(to_yaml(_as_it_is(judge)), encoding="utf-8")
+    (target / QUESTION).write_text(judge.wording.text + "\n", encoding="utf-8")
+    record = {"schema": SCHEMA, "family": FAMILY, "name": judge.settings.name, "model": model}
+    (target / CONFIG).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return target
+
+
+def _as_it_is(judge: Judge) -> JudgeFile:
+    """The judge file, with the weights that a checklist has now."""
+    if not isinstance(judge, ChecklistReward):
+        return judge.settings
+    checks = tuple(
+        check.model_copy(update={"weight": weight})
+        for check, weight in zip(judge.checklist.checks, judge.weights, strict=True)
+    )
+    return judge.settings.model_copy(update={"judge": judge.checklist.model_copy(update={"checks": checks})})
+
+
+def load_folder(
+    path: str | Path, *, batch_size: int = 8, device: str = "cpu", dtype: str = "float32",
+    weights_file: str | None = None, min_mass: float | None = None,
+) -> RewardModel | PairJudge:  # fmt: skip
+    """What `save` wrote; the same judge, to the last bit."""
+    folder = Path(path)
+    record: Mapping[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if record.get("schema") != SCHEMA:
+        raise ValueError(f"{folder / CONFIG} is no {SCHEMA}: train it again, or update mmalign")
+    made = load_judge(
+        config=str(folder / JUDGE), path=record["model"] or str(folder), template_file=folder / QUESTION,
+        weights_file=weights_file, min_mass=min_mass, batch_size=batch_size, device=device, dtype=dtype,
+    )  # fmt: skip
+    model: nn.Module = made.engine.model  # type: ignore[union-attr]
+    aligned(model)
+    return made

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mmalign.config import load_config, to_yaml
 from mmalign.stats import intervals
@@ -54,7 +55,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
             warm_up, _plan(recipe, folder / "warm-up", recipe.warm_up.updates, warm=True), processes
         ).train()
     before = measured(recipe, model)
-    tell(f"before reinforcement: held-out accuracy {_line(before)}")
+    tell(f"before reinforcement: held-out accuracy {line(before)}")
     task = VerdictTask(model, recipe, bundles, processes, examine)
     Trainer(task, _plan(recipe, folder, recipe.budget.iterations, warm=False), processes).train()
     after = measured(recipe, model)
@@ -62,7 +63,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     if processes.is_main:
         (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
     gained = ", ".join(f"{name} {_shown(part)}" for name, part in quality["gain"].items())
-    tell(f"after: held-out accuracy {_line(after)}; gained {gained}; {folder / 'judge'}")
+    tell(f"after: held-out accuracy {line(after)}; gained {gained}; {folder / 'judge'}")
     return quality
 
 
@@ -94,16 +95,25 @@ def _bundles(recipe: JudgeRecipe) -> Bundles:
 # ---------------------------------------------------------------- measuring
 
 
+Prefer = Callable[[Sequence[Sample], Sequence[Sample]], Tensor]
+"""p(the first is better) (P,) of pairs."""
+
+
 def judged(recipe: JudgeRecipe, model: VerdictModel, num_prompts: int) -> Judged:
     """Held-out pairs of shapes with what the model says of them."""
     temperature = recipe.data.temperature
     if not model.compares:
         return judge_shapes(model, "evaluation", num_prompts=num_prompts, temperature=temperature)
+    return judged_in_pairs(model.prefer, num_prompts=num_prompts, temperature=temperature)
+
+
+def judged_in_pairs(prefer: Prefer, *, num_prompts: int, temperature: float) -> Judged:
+    """Held-out pairs of shapes with what a judge of pairs says of them."""
     seen = _Recorder()
     found = judge_shapes(seen, "evaluation", num_prompts=num_prompts, temperature=temperature)
     num = len(seen.samples) // num_prompts
     places = [(g * num + i, g * num + j) for g in range(num_prompts) for i, j in combinations(range(num), 2)]
-    chance = model.prefer([seen.samples[i] for i, _ in places], [seen.samples[j] for _, j in places])
+    chance = prefer([seen.samples[i] for i, _ in places], [seen.samples[j] for _, j in places])
     return replace(found, score_a=chance - 0.5, score_b=torch.zeros_like(chance))
 
 
@@ -157,7 +167,8 @@ def _right(found: Judged) -> np.ndarray:
     return np.where(label == 0, np.nan, right)
 
 
-def _line(found: dict[str, Judged]) -> str:
+def line(found: dict[str, Judged]) -> str:
+    """Accuracies with their intervals, for the terminal."""
     return ", ".join(f"{name} {_shown(accuracy(one)['accuracy'])}" for name, one in found.items())
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mmalign.config import Recipe, available_recipes, find_recipe, load_config, to_yaml
 from rewardmodels.clip.recipe import ClipRecipe
-from rewardmodels.judges.verdict_recipe import JudgeRecipe
+from rewardmodels.judges.probability_recipe import SCHEMAS, kind_of
 from rewardmodels.plural_recipe import PluralRecipe
 from rewardmodels.recipe import RewardRecipe
 
@@ -39,7 +39,7 @@ VERBS = (
 @pytest.mark.parametrize("name", available_recipes())
 def test_every_recipe_parses_and_survives_its_own_yaml(name: str, tmp_path: Path) -> None:
     schema = {
-        "reward": RewardRecipe, "plural": PluralRecipe, "judge": JudgeRecipe, "clip": ClipRecipe
+        "reward": RewardRecipe, "plural": PluralRecipe, "judge": SCHEMAS[kind_of(name)], "clip": ClipRecipe
     }.get(name.split("/")[0], Recipe)  # fmt: skip
     recipe = load_config(name, [], schema)
     again = tmp_path / "again.yaml"

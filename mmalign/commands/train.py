@@ -69,10 +69,22 @@ def _kind_of_reward(recipe: str) -> str:
 
 @app.command("train-judge", rich_help_panel=PANELS["train"])
 def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
-    """Train a judge that says its verdict, by reinforcement from preference pairs.
+    """Train a judge in words on preference pairs: verdicts by reinforcement, yes and no by their probabilities.
+
+    The weights of a checklist are learned too (`judge/checklist-like`).
 
     Example: [cyan]mmalign train-judge judge/shapes output=runs/judge[/]
     """
+    from rewardmodels.judges.probability_recipe import kind_of
+
+    kind = kind_of(recipe)
+    if kind in ("probability", "checklist"):
+        from pipelines import train_probability
+
+        (train_probability.run if kind == "probability" else train_probability.run_checklist)(
+            recipe, overrides or []
+        )
+        return
     from pipelines import train_judge as pipeline
 
     pipeline.run(recipe, overrides or [])
@@ -99,9 +111,9 @@ def validate(recipe: Recipe, overrides: Overrides = None) -> None:
         typer.echo(to_yaml(load_config(recipe, overrides or [], ClipRecipe)))
         return
     if "judge" in read_yaml(find_recipe(recipe)):
-        from rewardmodels.judges.verdict_recipe import JudgeRecipe
+        from rewardmodels.judges.probability_recipe import SCHEMAS, kind_of
 
-        typer.echo(to_yaml(load_config(recipe, overrides or [], JudgeRecipe)))
+        typer.echo(to_yaml(load_config(recipe, overrides or [], SCHEMAS[kind_of(recipe)])))
         return
     if kind == "vlm":
         from rewardmodels.recipe import RewardRecipe

@@ -1,0 +1,211 @@
+"""The verb `train-judge` for judges of token probabilities: their model, or the weights of a checklist, from pairs.
+
+Output folder: `config.yaml`, `quality.json` (held-out pair accuracy before and after with intervals, and the paired
+gain) and `judge/`, which `--reward runs/.../judge` and `rewardmodels.load` read. A training has `metrics.jsonl` and
+`checkpoints/` beside them, a checklist `weights.json`, the `weights_file` of that checklist wherever it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmalign.config import load_config, to_yaml
+from mmalign.train.distributed import Processes, start
+from mmalign.train.loop import Run, Trainer
+from mmalign.train.trackers import check_available
+from mmalign.types import PreferencePair, Sample
+from pipelines.train_judge import Say, compared, judged_in_pairs, line
+from rewardmodels.examination import Judged, accuracy, judge_shapes
+from rewardmodels.judges import trainable
+from rewardmodels.judges.checklist import ChecklistReward
+from rewardmodels.judges.pairwise import PairJudge
+from rewardmodels.judges.probability_recipe import ChecklistRecipe, ProbabilityRecipe
+from rewardmodels.judges.probability_training import CritiquedSource, Learner, ProbabilityTask
+from rewardmodels.judges.trainable import Judge
+from rewardmodels.judges.verdict_training import Bundles, FileBundles, ShapesBundles
+from rewardmodels.reading import distinct
+from rewardmodels.skips import Skips
+from rewardmodels.sources import FileSource
+
+AnyRecipe = ProbabilityRecipe | ChecklistRecipe
+NAME = "probability"
+"""The one score that is measured, as `quality.json` calls it."""
+
+
+def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
+    """Train to the end (or on from the newest checkpoint), measured before and after. Gives the figures."""
+    recipe = load_config(config, overrides, ProbabilityRecipe)
+    check_available(recipe.trackers)
+    folder = Path(recipe.output)
+    processes = Processes(start(folder, recipe.trackers))
+    tell: Say = say if processes.is_main else (lambda _: None)
+    if processes.is_main:
+        _write_config(recipe, folder)
+    skips = None if recipe.data.pairs == "shapes" else Skips()
+    judge = begin(recipe, str(processes.device))
+    assert not isinstance(judge, ChecklistReward)
+    task = ProbabilityTask(
+        Learner(judge, recipe.judge, recipe.seed), recipe, bundles_of(recipe, skips), processes,
+        examine=partial(examined, recipe), skips=skips,
+    )  # fmt: skip
+    num = sum(parameter.numel() for parameter in task.parameters())
+    tell(f"{judge.name}: {num:,} trained parameters, {processes.num} processes on {processes.device}")
+    began = time.perf_counter()
+    before = measured(recipe, judge)
+    tell(f"before: held-out accuracy {line(before)}")
+    counters = Trainer(task, _plan(recipe, folder), processes).train()
+    with task.learner.finished():
+        after = measured(recipe, judge)
+    cost = {"updates": counters.updates, "seconds": round(time.perf_counter() - began)}
+    quality = compared(before, after) | cost
+    if skips is not None:
+        quality["left_out"] = skips.as_dict()
+        if skips.bad:
+            tell(skips.summary())
+    if processes.is_main:
+        _finish(quality, folder, after, tell)
+    return quality
+
+
+def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
+    """Learn the weights of a checklist from pairs, measured before (the judge file's weights) and after."""
+    recipe = load_config(config, overrides, ChecklistRecipe)
+    folder = Path(recipe.output)
+    _write_config(recipe, folder)
+    skips = None if recipe.data.pairs == "shapes" else Skips()
+    judge = begin(recipe, "cuda" if torch.cuda.is_available() else "cpu")
+    assert isinstance(judge, ChecklistReward)
+    began = time.perf_counter()
+    before = measured(recipe, judge)
+    say(f"before: held-out accuracy {line(before)}")
+    bundles = bundles_of(recipe, skips)
+    pairs = [pair for number in range(recipe.budget.iterations) for pair in bundles.bundle(number)]
+    used = judge.learn(pairs, ridge=recipe.method.ridge)
+    if skips is not None:
+        skips.settle()
+        skips.require_few(recipe.data.pairs, last=True)
+    after = measured(recipe, judge)
+    judge.save_weights(folder / "weights.json")
+    path = recipe.judge.path
+    there = str(Path(path).resolve()) if Path(path).is_dir() else path
+    own = trainable.is_reward_model(path)  # it has new words, so its weights are nowhere else
+    trainable.save(judge, folder / "judge", model=None if own else there)
+    quality = compared(before, after) | {
+        "weights": dict(zip(judge.dimensions, judge.weights, strict=True)),
+        "pairs": len(pairs),
+        "pairs_used": used,
+        "seconds": round(time.perf_counter() - began),
+    }
+    _finish(quality, folder, after, say)
+    return quality
+
+
+def _write_config(recipe: AnyRecipe, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+
+
+def _finish(quality: dict[str, Any], folder: Path, after: dict[str, Judged], say: Say) -> None:
+    (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
+    gained = "".join(
+        f"; gained {part['mean']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
+        for part in quality["gain"].values()
+    )
+    say(f"after: held-out accuracy {line(after)}{gained}; {folder / 'judge'}")
+
+
+def begin(recipe: AnyRecipe, device: str) -> Judge:
+    """The judge that training starts from."""
+    how = recipe.judge
+    return trainable.start_from(
+        how.path, how.settings, batch_size=how.batch_size, dtype=how.dtype, device=device,
+        template_file=how.template_file,
+    )  # fmt: skip
+
+
+def bundles_of(recipe: AnyRecipe, skips: Skips | None) -> Bundles:
+    """Decided pairs of shapes or of a file."""
+    data = recipe.data
+    if data.pairs == "shapes":
+        return ShapesBundles(data, recipe.seed)
+    return FileBundles(
+        CritiquedSource(Path(data.pairs), data.comparisons, recipe.seed, ("overall",), skips=skips)
+    )
+
+
+def _plan(recipe: ProbabilityRecipe, folder: Path) -> Run:
+    return Run(
+        folder=folder,
+        iterations=recipe.budget.iterations,
+        num_updates=recipe.budget.iterations,
+        optimizer=recipe.optimizer,
+        checkpoint=recipe.checkpoint,
+        evaluate_every=recipe.evaluation.every,
+        recipe=recipe.model_dump(mode="json"),
+        trackers=recipe.trackers,
+        title="judge",
+    )
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def measured(recipe: AnyRecipe, judge: Judge, num_prompts: int | None = None) -> dict[str, Judged]:
+    """Held-out pairs with what the judge says of them; what it cannot judge is a tie, and wrong. Empty without any."""
+    data, num = recipe.data, num_prompts or recipe.evaluation.final_prompts
+    if data.heldout is None:
+        return {}
+    if data.heldout != "shapes":
+        return {NAME: judged_file(judge, Path(data.heldout), recipe.seed)}
+    if isinstance(judge, PairJudge):
+        prefer = partial(_prefer, judge)
+        return {NAME: judged_in_pairs(prefer, num_prompts=num, temperature=data.temperature)}
+    return {NAME: judge_shapes(judge, "evaluation", num_prompts=num, temperature=data.temperature)}
+
+
+def examined(recipe: ProbabilityRecipe, judge: Judge, num_prompts: int) -> dict[str, float]:
+    """Numbers to log during training."""
+    found = measured(recipe, judge, num_prompts)
+    if not found:
+        return {}
+    result = accuracy(found[NAME])
+    known = {key: result[key] for key in ("expected", "best", "ratio") if key in result}
+    return known | {"accuracy": result["accuracy"]["mean"]}
+
+
+def judged_file(judge: Judge, path: Path, seed: int) -> Judged:
+    """The pairs of a file that have a label; those that cannot be judged stand as ties."""
+    skips = Skips()
+    pairs = FileSource(path, 1, seed, ("overall",), skips=skips).all()
+    skips.settle()
+    skips.require_few(str(path), last=True)
+    pairs = [pair for pair in pairs if "overall" in pair.labels]
+    if not pairs:
+        raise ValueError(f"{path} holds no pair with a label of 'overall': nothing to measure on")
+    gap = _gaps(judge, pairs).double()
+    label = torch.tensor([pair.labels["overall"] for pair in pairs], dtype=torch.float64)
+    groups = tuple(pair.group or pair.prompt for pair in pairs)
+    unknown = torch.full_like(gap, torch.nan)
+    return Judged(gap, torch.zeros_like(gap), label, unknown, groups, ("all",) * len(pairs))
+
+
+def _gaps(judge: Judge, pairs: Sequence[PreferencePair]) -> Tensor:
+    if isinstance(judge, PairJudge):
+        return _prefer(judge, [pair.a for pair in pairs], [pair.b for pair in pairs]) - 0.5
+    samples, first, second = distinct(pairs)
+    overall = judge(samples=samples).overall
+    return (overall[first] - overall[second]).nan_to_num(0.0)
+
+
+def _prefer(judge: PairJudge, firsts: Sequence[Sample], seconds: Sequence[Sample]) -> Tensor:
+    """p(the first is better) (P,); 1/2 where the judge cannot say."""
+    decisions = judge.compare(list(zip(firsts, seconds, strict=True)))
+    return torch.tensor([one.probability for one in decisions]).nan_to_num(0.5)

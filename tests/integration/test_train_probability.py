@@ -1,0 +1,99 @@
+"""`mmalign train-judge` for judges of token probabilities: on shapes and files, stopped and continued, scored again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import rewardmodels
+from mmalign.__main__ import main
+from mmalign.media import write
+from mmalign.shapes import Law
+from mmalign.shapes.pairs import write_pairs
+from mmalign.types import Sample
+from pipelines import train_probability
+from rewardmodels.judges.pairwise import WinRate
+
+pytestmark = pytest.mark.slow
+SMALL = [
+    "data.families=2", "data.images=2", "data.prompts=1", "data.comparisons=4", "evaluation.final_prompts=4",
+    "evaluation.num_prompts=2", "checkpoint.every=1", "judge.batch_size=16",
+]  # fmt: skip
+PICTURES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def called(*arguments: str) -> object:
+    """The exit code of the command."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    return stop.value.code
+
+
+def judged(folder: Path) -> torch.Tensor:
+    """What the judge of a run says of three pictures."""
+    samples = [Sample("a red circle", picture) for picture in PICTURES]
+    return rewardmodels.load(str(folder / "judge"), batch_size=16)(samples=samples).overall
+
+
+@pytest.mark.parametrize("name", ["paco-like", "rewarddance-like"])
+def test_a_short_run_writes_a_judge_that_is_scored_by_name(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert called("train-judge", f"judge/{name}", *SMALL, "budget.iterations=2", f"output={out}") == 0
+    quality = json.loads((out / "quality.json").read_text())
+    assert set(quality["gain"]["probability"]) == {"mean", "low", "high", "n"} and quality["updates"] == 2
+    assert quality["before"].keys() == quality["after"].keys()
+    names = []
+    for i, picture in enumerate(PICTURES):
+        write(tmp_path / f"{i}.png", picture)
+        names.append({"id": str(i), "prompt": "a red circle", "image": f"{i}.png"})
+    items = tmp_path / "items.jsonl"
+    items.write_text("".join(json.dumps(row) + "\n" for row in names))
+    reward = str(out / "judge")
+    assert called("score", str(items), "--reward", reward, "-o", str(tmp_path / "scores")) == 0
+    rows = [json.loads(line) for line in (tmp_path / "scores/scores.jsonl").read_text().splitlines()]
+    said = torch.tensor([row["scores"][reward]["overall"] for row in rows])
+    files = [Sample("a red circle", tmp_path / f"{i}.png") for i in range(3)]
+    alone = rewardmodels.load(reward)
+    torch.testing.assert_close(said, alone(samples=files).overall, atol=1e-6, rtol=0)
+    assert isinstance(alone, WinRate) == (name == "rewarddance-like")
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    constant = [*SMALL, "optimizer.schedule=constant"]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    train_probability.run("judge/paco-like", [*constant, "budget.iterations=3", f"output={whole}"])
+    for num in (2, 3):
+        train_probability.run("judge/paco-like", [*constant, f"budget.iterations={num}", f"output={halves}"])
+    assert torch.equal(judged(whole), judged(halves))
+    figures = [json.loads((folder / "quality.json").read_text())["after"] for folder in (whole, halves)]
+    assert figures[0] == figures[1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("pairs")
+    law = Law(temperature=0.1)
+    made = [
+        write_pairs(folder, split, num_prompts=6, law=law, num_images=2) for split in ("train", "heldout")
+    ]
+    return made[0], made[1]
+
+
+def test_files_are_trained_on_and_measured_on(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    data = [f"data.pairs={files[0]}", f"data.heldout={files[1]}"]
+    quality = train_probability.run(
+        "judge/paco-like", [*SMALL, *data, "budget.iterations=2", f"output={tmp_path / 'run'}"]
+    )
+    assert quality["left_out"]["read"] > 0 and quality["left_out"]["media"] == 0
+    assert quality["before"]["probability"]["num_pairs"] > 0
+    listed = tmp_path / "list"
+    small = [one for one in SMALL if not one.startswith("checkpoint")]
+    arguments = [*small, *data, "budget.iterations=2", f"judge.path={tmp_path / 'run' / 'judge'}"]
+    assert called("train-judge", "judge/checklist-like", *arguments, f"output={listed}") == 0
+    weights = json.loads((listed / "weights.json").read_text())
+    found = json.loads((listed / "quality.json").read_text())
+    assert weights == found["weights"] and found["pairs_used"] == found["pairs"] > 0
+    assert torch.isfinite(judged(listed)).all() and not list((listed / "judge").glob("*.safetensors"))

@@ -126,6 +126,8 @@ def test_page_holds_prompts_seeds_verdicts_and_figures():
     assert page.count("badge pass") + page.count("badge fail") == 24 + 8
     assert "<b>41%</b>" in page and "37% to 45%" in page and "n&nbsp;=&nbsp;200" in page
     assert "mmalign demo --lora aligned=runs/quickstart/lora" in page
+    rows = re.findall(r'<th scope="row">(.*?)</th>', page)
+    assert rows == ["right images (gold)", "one object", "two objects", "learned reward (proxy)"]
 
 
 def test_prompts_are_escaped():

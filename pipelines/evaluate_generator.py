@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Column, Table
 from torch import Tensor
 from tqdm import tqdm
 
+from mmalign import console
 from mmalign.config import to_yaml
 from mmalign.inline import data_uri
 from mmalign.stats import intervals, report
@@ -171,14 +171,18 @@ def _cell(found: Mapping[str, Any] | None) -> str | None:
 
 
 def _tell(results: Mapping[str, Any], folder: Path) -> None:
-    names = ("generator", "reward", "dimension", "mean", f"against {results['compared_with']}", "win rate")
-    table = Table(*(Column(name, overflow="fold") for name in names))
-    for row in results["rows"]:
-        cells = [_cell(row.get(key)) or "–" for key in ("mean", "difference", "win_rate")]
-        table.add_row(row["generator"], row["reward"], row["dimension"], *cells)
-    console = Console()
-    console.print(table)
-    console.print(f"report: {folder / 'report.html'}", markup=False)
+    names = {key: [row[key] for row in results["rows"]] for key in ("generator", "reward", "dimension")}
+    headings = {
+        "mean": "mean",
+        f"against {results['compared_with']}": "difference",
+        "win rate": "win_rate",
+    }
+    figures = {
+        heading: [_cell(row.get(key)) or "–" for row in results["rows"]] for heading, key in headings.items()
+    }
+    out = Console()
+    out.print(console.table(names, figures))
+    out.print(f"report: {folder / 'report.html'}", markup=False)
 
 
 def _plain(value: float) -> float | None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Column, Table
 from torch.nn import functional as F
 
-from mmalign import media
+from mmalign import console, media
 from mmalign.inline import data_uri
 from mmalign.stats import intervals, report
 from pipelines.manifest import Item
@@ -22,6 +21,8 @@ from pipelines.settings import Score
 THUMBNAIL = 224
 LONGEST = 4000
 """Characters of one text of a judge that the page shows; `scores.jsonl` has all."""
+FEW = 8
+"""Items that the page names for a reason why they were not judged."""
 Row = dict[str, Any]
 
 
@@ -89,15 +90,27 @@ def write(
     first = next(iter(summary["rewards"]))
     parts += [report.heading(f"Highest and lowest by {first}"), _gallery(rows, items, first, settings)]
     if summary["unscored"]:
-        lines = [
-            [row["id"], "; ".join(f"{k}: {v}" for k, v in row["reasons"].items())]
-            for row in summary["unscored"]
-        ]
-        parts += [report.heading("Not judged"), report.table(["item", "why"], lines[:500])]
-        if len(lines) > 500:
-            parts.append(report.paragraph(f"and {len(lines) - 500} more, all in summary.json"))
+        failed = _failures(rows)
+        columns = ["reward", "why", "items", "which"]
+        parts += [report.heading("Not judged"), report.table(columns, failed[:500], words=True)]
+        parts.append(report.paragraph("All items and reasons are in summary.json."))
     note = f"{summary['num_items']} items from {settings.input}, {summary['num_unscored']} not judged by every reward."
     path.write_text(report.page("Scores", parts, note=note), encoding="utf-8", errors="replace")
+
+
+def _failures(rows: Sequence[Row]) -> list[list[report.Cell]]:
+    """By rewards and reason how many items failed so, and the first of them; the most frequent first."""
+    items: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        labels: dict[str, list[str]] = {}
+        for label, reason in row["reasons"].items():
+            labels.setdefault(_kind_of(reason, row), []).append(label)
+        for reason, those in labels.items():
+            items.setdefault((", ".join(those), reason), []).append(row["id"])
+    return [
+        [those, reason, len(ids), ", ".join(ids[:FEW]) + (", ..." if len(ids) > FEW else "")]
+        for (those, reason), ids in sorted(items.items(), key=lambda found: -len(found[1]))
+    ]
 
 
 def _gallery(rows: Sequence[Row], items: Sequence[Item], label: str, settings: Score) -> str:
@@ -152,20 +165,25 @@ def _thumbnail(file: Path) -> str:
 
 def tell(summary: Mapping[str, Any], folder: Path, already_done: int) -> None:
     """The table on the terminal."""
-    table = Table(
-        *(Column(name, overflow="fold") for name in ("reward", "dimension", "mean", "95%", "n", "not judged"))
-    )
-    for label, found in summary["rewards"].items():
-        for name, d in _distinct(found["dimensions"]):
-            span = f"{report.show(d['low'])} to {report.show(d['high'])}"
-            table.add_row(label, name, report.show(d["mean"]), span, str(d["n"]), str(found["unscored"]))
-    console = Console()
-    console.print(table)
+    shown = [
+        (label, name, d, found["unscored"])
+        for label, found in summary["rewards"].items()
+        for name, d in _distinct(found["dimensions"])
+    ]
+    names = {"reward": [label for label, *_ in shown], "dimension": [name for _, name, *_ in shown]}
+    figures = {
+        "mean": [report.show(d["mean"]) for *_, d, _ in shown],
+        "95%": [f"{report.show(d['low'])} to {report.show(d['high'])}" for *_, d, _ in shown],
+        "n": [str(d["n"]) for *_, d, _ in shown],
+        "not judged": [str(unscored) for *_, unscored in shown],
+    }
+    out = Console()
+    out.print(console.table(names, figures))
     for label, found in summary["rewards"].items():
         for reason, count in list(found["reasons"].items())[:5]:
-            console.print(f"{label}: {count} not judged: {reason}", style="yellow", markup=False)
+            out.print(f"{label}: {count} not judged: {reason}", style="yellow", markup=False)
     done = f", {already_done} were done before" if already_done else ""
-    console.print(f"{summary['num_items']} items{done}; report: {folder / 'report.html'}", markup=False)
+    out.print(f"{summary['num_items']} items{done}; report: {folder / 'report.html'}", markup=False)
 
 
 def _number(value: Any) -> float:

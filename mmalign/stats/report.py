@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from mmalign.stats.intervals import Interval
 
 Cell = str | float | int | None | Interval
+ROUNDING = 1e-9
+"""What is smaller is an error of rounding, such as the spread of equal scores, and shown as zero."""
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #888; --bar: #4c78a8; }
@@ -22,6 +24,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+.words th, .words td { text-align: left; vertical-align: top; white-space: normal; overflow-wrap: anywhere; }
+.words th { overflow-wrap: normal; }
 .soft, small, figcaption { color: var(--soft); font-size: .85rem; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; }
 figure { margin: 0; } figure img { width: 100%; image-rendering: auto; border-radius: 4px; }
@@ -53,26 +57,29 @@ def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """An HTML table; numbers are rounded for the eye, intervals shown as mean [low, high]."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, words: bool = False) -> str:
+    """An HTML table; numbers are rounded for the eye, intervals shown as mean [low, high]; `words` may wrap."""
     head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
     lines = ["".join(f"<td>{html.escape(show(cell))}</td>" for cell in row) for row in rows]
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
+    kind = ' class="words"' if words else ""
+    return f'<div class="scroll"><table{kind}>\n<tr>{head}</tr>\n{body}\n</table></div>'
 
 
 def show(cell: Cell) -> str:
-    """A cell as people read it; nothing known is a dash.
+    """A cell as people read it: three decimals, or three digits of what is smaller; nothing known is a dash.
 
-    >>> show(0.12345), show(float("nan")), show(7)
-    ('0.123', '–', '7')
+    >>> show(0.12345), show(-0.0021345), show(1e-17), show(float("nan")), show(7)
+    ('0.123', '-0.00213', '0.000', '–', '7')
     """
     if cell is None:
         return "–"
     if isinstance(cell, Interval):
         return f"{show(cell.mean)} [{show(cell.low)}, {show(cell.high)}]"
     if isinstance(cell, float):
-        return f"{cell:.3f}" if math.isfinite(cell) else "–"
+        if not math.isfinite(cell):
+            return "–"
+        return f"{cell:#.3g}" if ROUNDING < abs(cell) < 0.1 else f"{cell:.3f}"
     return str(cell)
 
 

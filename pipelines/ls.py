@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import itertools
+import re
 import sys
 from collections.abc import Callable, Mapping
 
@@ -35,6 +37,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "Elsewhere": ("remote",),
 }
 """Headings of the rewards, and the modules of `rewardmodels` whose loaders belong there."""
+VERBS = {"reward": "train-reward", "clip": "train-reward", "plural": "train-reward", "judge": "train-judge"}
+"""By the folder of a recipe the verb that takes it; the others are for `finetune`."""
 FEW = 6  # dimensions shown in the table
 
 
@@ -136,17 +140,24 @@ def policies() -> Table:
 
 
 def recipes() -> Table:
-    """Shipped recipes with their first comment."""
-    table = Table(
-        Column("recipe", no_wrap=True),
-        "what it does",
-        title="Recipes: mmalign finetune NAME, mmalign train-reward NAME",
-    )
-    for name in available_recipes():
-        lines = find_recipe(name).read_text(encoding="utf-8").splitlines()
-        about = next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
-        table.add_row(name, about)
+    """Shipped recipes with the first sentence of their comment, under the verb that takes them."""
+    columns = (Column("recipe", no_wrap=True), Column("what it does"))
+    table = Table(*columns, title="Recipes", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    names = available_recipes()
+    for verb in ("finetune", "train-reward", "train-judge"):
+        table.add_row(Text(f"mmalign {verb} RECIPE", style="bold"))
+        for name in names:
+            if VERBS.get(name.split("/")[0], "finetune") == verb:
+                table.add_row(name, _first_sentence(find_recipe(name).read_text(encoding="utf-8")))
+        table.add_section()
     return table
+
+
+def _first_sentence(text: str) -> str:
+    """The first sentence of the comment that a file begins with; it may go over several lines."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    comment = " ".join(line.lstrip("# ").strip() for line in lines)
+    return re.split(r"(?<=[.?!])\s", comment, maxsplit=1)[0]
 
 
 def models() -> Table:

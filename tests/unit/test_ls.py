@@ -7,6 +7,7 @@ import re
 import pytest
 
 import rewardmodels
+from mmalign.config import available_recipes
 from pipelines import ls
 
 CATALOGUE = rewardmodels.available()
@@ -46,6 +47,23 @@ def test_rewards_stand_under_the_heading_of_their_kind(capsys: pytest.CaptureFix
     assert under["ocr"] == "Rules and probes" and under["hpsv2.1"] == "CLIP and BLIP"
     assert under["videoreward"] == under["shapes-reward"] == "VLMs with a head"
     assert under["editscore"] == "Judges in words"
+
+
+def test_recipes_have_a_whole_sentence_under_their_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    verb, under, told = "", {}, {}
+    for line in printed(capsys, "recipes").splitlines():
+        name, _, about = line.strip().partition(" ")
+        if name == "mmalign":
+            verb = about.split()[0]
+        elif name in available_recipes():
+            under[name], told[name] = verb, about.strip()
+        elif verb and name and under:
+            told[list(told)[-1]] += f" {line.strip()}"
+    assert set(under) == set(available_recipes())
+    assert under["quickstart"] == under["grpo/shapes-flow"] == "finetune"
+    assert under["clip/pick-like"] == under["plural/shapes"] == "train-reward"
+    assert under["judge/shapes"] == "train-judge"
+    assert all(about.endswith((".", "?")) for about in told.values()), told
 
 
 @pytest.mark.parametrize("name", list(CATALOGUE))

@@ -71,6 +71,9 @@ class Entry:
     opinions: dict[str, Opinion] = field(default_factory=dict)
 
 
+CLOSE = 0.005
+
+
 @dataclass(frozen=True)
 class Round:
     """The entries of all generators for one seed."""
@@ -79,10 +82,16 @@ class Round:
     entries: tuple[Entry, ...]
 
     def preferred(self, reward: str) -> str | None:
-        """The generator whose entry this reward scores highest; None for a tie or when one score is missing."""
+        """The generator whose entry this reward scores highest; None for a tie or when one score is missing.
+
+        Scores that differ by less than `CLOSE` of the larger are a tie.
+        """
         opinions = [entry.opinions.get(reward) for entry in self.entries]
         values = [opinion.value for opinion in opinions if opinion is not None and opinion.known]
-        if len(values) < max(2, len(self.entries)) or values.count(max(values)) > 1:
+        if len(values) < max(2, len(self.entries)):
+            return None
+        second, first = sorted(values)[-2:]
+        if math.isclose(first, second, rel_tol=CLOSE):
             return None
         return self.entries[values.index(max(values))].generator
 

@@ -106,6 +106,8 @@ def test_preference_needs_all_scores_and_no_tie():
     nan = float("nan")
     rounds = [contest(1, 2), contest(2, 1), contest(1, 1), contest(1, nan), contest(3, 4)]
     assert [r.preferred("r") for r in rounds] == ["1", "0", None, None, "1"]
+    assert contest(0.5763, 0.5751).preferred("r") is None and contest(0.58, 0.57).preferred("r") == "0"
+    assert contest(-0.002, -0.003).preferred("r") == "0"
     assert contest(1.0).preferred("r") is None
     assert contest(1, 2).preferred("other") is None
     counted = tally(rounds, "r")

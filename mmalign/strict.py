@@ -164,7 +164,8 @@ def _explain(detail: ErrorDetails, schema: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         return f"unknown key '{path}'; {_nearest(path, owner, schema)}"
     if kind == "missing":
-        return f"'{path}' is missing"
+        option = _option(path, owner)
+        return f"'{path}' is missing{f': give {option}' if option else ''}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         names = detail.get("ctx", {}).get("expected_tags", "the known names")
         return f"'{path}.name' must be one of {names}, got {_tag(found)}"
@@ -173,6 +174,12 @@ def _explain(detail: ErrorDetails, schema: type[BaseModel]) -> str:
         return f"'{path}': {reason}" if path else reason
     expected = detail["msg"].removeprefix("Input should be ")
     return f"'{path}' must be {expected}, got {found!r} ({type(found).__name__})"
+
+
+def _option(path: str, owner: type[BaseModel] | None) -> str | None:
+    """What the command line calls a key, where its schema says so."""
+    field = owner.model_fields.get(path.rpartition(".")[2]) if owner else None
+    return field.description if field else None
 
 
 def _tag(found: Any) -> str:

@@ -17,6 +17,7 @@ from mmalign.config import Section
 from mmalign.strict import apply_overrides, read_yaml, validate
 
 Schema = TypeVar("Schema", bound=Section)
+Output = Annotated[str, Field(description="-o/--output")]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 
@@ -59,7 +60,7 @@ class Generate(Section):
     prompts: str
     num_prompts: PositiveInt | None = None
     sampling: Sampling = Sampling()
-    output: str
+    output: Output
     device: str = "auto"
 
 
@@ -68,7 +69,7 @@ class Score(Section):
 
     input: str
     rewards: Annotated[tuple[Reward, ...], Field(min_length=1)]
-    output: str
+    output: Output
     prompt: str | None = None
     batch_size: PositiveInt = 16
     workers: NonNegativeInt = 2
@@ -102,7 +103,7 @@ class EvaluateGenerator(Section):
     num_prompts: PositiveInt = 64
     sampling: Sampling = Sampling(seeds_per_prompt=2)
     rewards: Annotated[tuple[Reward, ...], Field(min_length=1)] = (Reward(name="shapes-verifier"),)
-    output: str
+    output: Output
     device: str = "auto"
 
 
@@ -115,7 +116,7 @@ class EvaluateReward(Section):
     reward: Reward
     pairs: str
     dimension: str = "overall"
-    output: str
+    output: Output
     conformal: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     delta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     batch_size: PositiveInt = 32
@@ -148,7 +149,7 @@ class CheckReward(Section):
     max_frames: PositiveInt | None = 16
     seed: NonNegativeInt = 0
     device: str = "auto"
-    output: str
+    output: Output
 
 
 def gather(
@@ -167,7 +168,7 @@ def gather(
         if value is not None and value not in ([], ()):
             _place(data, key.split("."), value)
     data = spelled_out(apply_overrides(data, overrides))
-    return validate(data, schema, origin=f"mmalign {verb}")
+    return validate(data, schema, origin=verb)
 
 
 def named_generators(models: Sequence[str], loras: Sequence[str]) -> list[dict[str, str]]:

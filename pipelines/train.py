@@ -29,6 +29,7 @@ from mmalign.train.loop import HALF_LOSS_SCALE, Counters, Run, Trainer
 from mmalign.train.stored import Stored, read_pairs, read_samples
 from mmalign.train.trackers import check_available
 from mmalign.types import RewardModel
+from pipelines import checks
 from rewardmodels.combine import Combined, build, needs_group
 
 Say = Callable[[str], None]
@@ -132,6 +133,8 @@ def compose(
 ) -> tuple[Trainer, Alignment]:
     """Everything a recipe names, loaded and put together, ready to train; and the task it trains."""
     check_available(recipe.trackers)
+    checks.recipe_rewards(recipe)
+    checks.recipe_files(recipe)
     folder = Path(recipe.output)
     processes = Processes(start(folder, recipe.trackers))
     tell = say if say is not None else print

@@ -37,6 +37,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     """Train to the end (or on from the newest checkpoint), calibrate, measure, save. Gives what was measured."""
     recipe = load_config(config, overrides, ClipRecipe)
     check_available(recipe.trackers)
+    train_reward.require_data(recipe.data)
     folder = Path(recipe.output)
     processes = Processes(start(folder, recipe.trackers))
     trainer, task = compose(recipe, processes)

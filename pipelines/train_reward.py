@@ -26,6 +26,7 @@ from mmalign.train import optimizers
 from mmalign.train.distributed import Processes, start
 from mmalign.train.loop import Run, Trainer
 from mmalign.train.trackers import check_available
+from pipelines import checks
 from rewardmodels.card import card
 from rewardmodels.clips import VideoRule
 from rewardmodels.examination import (
@@ -39,7 +40,7 @@ from rewardmodels.examination import (
     judge_world,
 )
 from rewardmodels.fresh import from_backbone
-from rewardmodels.recipe import LEVEL_LOSSES, RewardRecipe
+from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe
 from rewardmodels.scratch import build, settings_of
 from rewardmodels.skips import FREE, MOST, Skips
 from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
@@ -53,6 +54,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     """Train to the end (or on from the newest checkpoint), calibrate, measure, save. Gives what was measured."""
     recipe = load_config(config, overrides, RewardRecipe)
     check_available(recipe.trackers)
+    require_data(recipe.data)
     folder = Path(recipe.output)
     processes = Processes(start(folder, recipe.trackers))
     trainer, task = compose(recipe, processes)
@@ -78,6 +80,12 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
     tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
     return quality
+
+
+def require_data(data: Data) -> None:
+    """ValueError for pairs that are neither a built-in world nor a file."""
+    named = {"data.pairs": data.pairs, "data.heldout": data.heldout, "data.calibration": data.calibration}
+    checks.require_files(named, tuple(WORLDS))
 
 
 def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, RewardTraining]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mmalign.config import Recipe, load_recipe, to_yaml
 from mmalign.data.prompts import plan
+from pipelines import checks
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 Shapes = dict[str, tuple[int, ...]]
@@ -183,5 +184,6 @@ def run(
 ) -> Recipe:
     """Validate a recipe and say what it comes to; a mistake is a ValueError of one line."""
     recipe = load_recipe(config, overrides)
+    checks.recipe_rewards(recipe)
     say(report(recipe, num_processes=num_processes))
     return recipe

@@ -186,6 +186,7 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
     """The reward of a catalogue name, of a folder with `reward_config.json`, of a YAML file that composes rewards,
     or of a function `module:name`.
     """
+    require_known(name_or_path)
     entry = CATALOG.get(name_or_path)
     if entry is not None:
         module, _, function = entry.loader.partition(":")
@@ -202,15 +203,23 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
         open_folder = _folder_loader(path)
         _check_options(name_or_path, open_folder, options)
         return _as_reward(open_folder(path, **options))
+    from rewardmodels.functions import FunctionReward
+
+    _check_options(name_or_path, FunctionReward, options)
+    return FunctionReward(name_or_path, **options)
+
+
+def require_known(name_or_path: str) -> None:
+    """ValueError, with the nearest name, where `load` would find no reward; imports and opens none."""
+    path = Path(name_or_path)
+    if name_or_path in CATALOG or path.suffix in (".yaml", ".yml") or (path / CONFIG).is_file():
+        return
     if path.is_dir():
         raise ValueError(f"{path} holds no {CONFIG}: give the folder that `mmalign train-reward` wrote")
     if _FUNCTION.fullmatch(name_or_path):
-        from rewardmodels.functions import FunctionReward
-
-        _check_options(name_or_path, FunctionReward, options)
-        return FunctionReward(name_or_path, **options)
+        return
     near = difflib.get_close_matches(name_or_path, CATALOG, n=1, cutoff=0.4)
-    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(CATALOG)}"
+    hint = f"did you mean '{near[0]}'?" if near else "`mmalign ls rewards` lists them"
     raise ValueError(
         f"no reward '{name_or_path}': {hint} (or a model folder, a YAML file, or a Python function as module:name)"
     )

@@ -19,6 +19,10 @@ def finetune(recipe: Recipe, overrides: Overrides = None) -> None:
     from mmalign.config import load_recipe
 
     resolved = load_recipe(recipe, overrides or [])
+    from pipelines import checks
+
+    checks.recipe_rewards(resolved)
+    checks.recipe_files(resolved)
     from pipelines import train as pipeline
 
     pipeline.finetune(resolved)

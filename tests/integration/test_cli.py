@@ -20,6 +20,7 @@ from mmalign.types import Sample
 from tests.unit.rewardmodels.tiny import tiny_family
 
 ROOT = Path(__file__).resolve().parents[2]
+HALVES = ("pairs", "heldout", "calibration")
 PROMPTS = ("a red circle", "two blue squares", "a green cross")
 
 
@@ -65,6 +66,11 @@ def pictures(tmp_path: Path) -> Path:
         (["score", "nowhere", "--reward", "shapes-verifier", "-o", "out"], "no such file or folder"),
         (["score", "nowhere", "--reward", "shapes-verifier", "-o", "out", "batchsize=2"], "'batch_size'"),
         (["score", "--config", "none.yaml"], "no such file"),
+        (["score", ".", "--reward", "sharpness"], "mmalign: score: 'output' is missing: give -o/--output"),
+        (["validate", "grpo/shapes-flow", "rewards=[{name: nope}]"], "no reward 'nope'"),
+        (["validate", "grpo/shapes-flow", "rewards=[sharpnes]"], "did you mean 'sharpness'?"),
+        (["validate", "grpo/shapes-flow", "evaluation.rewards=[sharpnes]"], "did you mean 'sharpness'?"),
+        (["validate", "grpo/shapes-flow", "rewards=[mine.yaml]"], "no reward file mine.yaml"),
         (["generate", "-o", "out"], "'prompts'"),
         (
             ["evaluate", "rank", "--pairs", "x.csv", "--a", "a", "--b", "b", "--preference", "p", "-o", "o"],
@@ -91,6 +97,48 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert error.startswith("mmalign: ")
     assert "\n" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("rewards=[sharpnes]", "did you mean 'sharpness'?"),
+        (
+            "rewards=[{name: both, rewards: [motion, {name: in, rewards: [sharpnes]}]}]",
+            "did you mean 'sharpness'?",
+        ),
+        ("evaluation.rewards=[sharpnes]", "did you mean 'sharpness'?"),
+        ("data.prompts=none.txt", "'data.prompts': no such file none.txt"),
+        ("data.heldout=shapes:heldot", "did you mean 'shapes:heldout'?"),
+    ],
+)
+def test_finetune_looks_for_what_is_named_before_it_loads_a_generator(
+    override: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import train
+
+    monkeypatch.setattr(train, "build_policy", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(ValueError) as told:
+        train.run("grpo/shapes-flow", [override, f"output={tmp_path / 'out'}"])
+    assert sentence in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "half"),
+    [(name, half) for name in ("reward/shapes", "clip/pick-like") for half in HALVES],
+)
+def test_train_reward_looks_for_its_data_before_it_builds_a_model(
+    recipe: str, half: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import train_clip, train_reward
+
+    for pipeline in (train_reward, train_clip):
+        monkeypatch.setattr(pipeline, "compose", lambda *_, **__: pytest.fail("built"))
+    run = train_reward.run if recipe == "reward/shapes" else train_clip.run
+    data = [f"data.{one}={'none.jsonl' if one == half else 'shapes'}" for one in HALVES]
+    with pytest.raises(ValueError, match=f"'data.{half}': no such file none.jsonl"):
+        run(recipe, [*data, f"output={tmp_path / 'out'}"])
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,5 +504,8 @@ def test_a_negative_lora_is_the_negative_branch(flow: str, tmp_path: Path) -> No
 def test_validate_tells_of_both_kinds_of_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("validate", "grpo/shapes-flow", "rollout.group_size=16") == 0
     assert "16" in capsys.readouterr().out
+    elsewhere = "rewards=[{name: remote, options: {url: 'http://127.0.0.1:1'}}, {name: 'mine:red'}]"
+    assert call("validate", "grpo/shapes-flow", elsewhere) == 0
+    assert "mine:red" in capsys.readouterr().out
     assert call("validate", "reward/shapes") == 0
     assert "shapes-reward" in capsys.readouterr().out

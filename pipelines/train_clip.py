@@ -7,23 +7,19 @@ published layout with `reward_config.json` and its calibration, which `--reward 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mmalign.config import load_config, to_yaml
+from mmalign.config import load_config
 from mmalign.shapes import vocabulary
 from mmalign.shapes.worlds import WORLDS
 from mmalign.train import optimizers
-from mmalign.train.distributed import Processes, start
+from mmalign.train.distributed import Processes
 from mmalign.train.loop import Run, Trainer
-from mmalign.train.trackers import check_available
 from pipelines import train_reward
-from pipelines.train_reward import Say, calibrate, summary
+from pipelines.train_reward import Say, calibrate
 from rewardmodels.clip import starts
 from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.clip.trained import ClipReward
@@ -35,32 +31,7 @@ from rewardmodels.training import with_calibration
 
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
     """Train to the end (or on from the newest checkpoint), calibrate, measure, save. Gives what was measured."""
-    recipe = load_config(config, overrides, ClipRecipe)
-    check_available(recipe.trackers)
-    train_reward.require_data(recipe.data)
-    folder = Path(recipe.output)
-    processes = Processes(start(folder, recipe.trackers))
-    trainer, task = compose(recipe, processes)
-    tell: Say = say if processes.is_main else (lambda _: None)
-    num = sum(parameter.numel() for parameter in task.parameters())
-    tell(f"{recipe.model.name}: {num:,} trained parameters, {processes.num} processes on {processes.device}")
-    if processes.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-    counters = trainer.train()
-    if not processes.is_main:
-        return {}
-    cost = {
-        "updates": counters.updates, "seconds": round(counters.seconds), "threads": torch.get_num_threads()
-    }  # fmt: skip
-    quality = finish(recipe, task, folder, cost)
-    if task.skips is not None:
-        quality["left_out"] = task.skips.as_dict()
-        if task.skips.bad:
-            tell(task.skips.summary())
-    (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
-    tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
-    return quality
+    return train_reward.train(load_config(config, overrides, ClipRecipe), compose, finish, say=say)
 
 
 def compose(recipe: ClipRecipe, processes: Processes) -> tuple[Trainer, ClipTraining]:

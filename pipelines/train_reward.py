@@ -52,7 +52,17 @@ Say = Callable[[str], None]
 
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
     """Train to the end (or on from the newest checkpoint), calibrate, measure, save. Gives what was measured."""
-    recipe = load_config(config, overrides, RewardRecipe)
+    return train(load_config(config, overrides, RewardRecipe), compose, finish, say=say)
+
+
+def train(
+    recipe: Any,
+    compose: Callable[..., tuple[Trainer, Any]],
+    finish: Callable[..., dict[str, Any]],
+    *,
+    say: Say,
+) -> dict[str, Any]:
+    """What every kind of reward goes through: `compose` puts its training together, `finish` measures and saves it."""
     check_available(recipe.trackers)
     require_data(recipe.data)
     folder = Path(recipe.output)

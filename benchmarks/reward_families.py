@@ -42,6 +42,8 @@ STAGES = {
     " {until: 1.0, damage: 0.5}]",
 }
 """From easy to hard, for a start from nothing: without it the first updates see nothing that they could learn from."""
+AGAIN = 7e-4
+"""Learning rate of the further rounds of a start, which go on from the weights of the round before."""
 PIXELS = 32 * 32
 THETA = 2.0
 """Tie parameter of the annotators: at equal worth a third of the answers are ties."""
@@ -117,8 +119,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--updates", type=int, default=400, help="updates of each family")
     parser.add_argument(
-        "--start-updates", type=int, default=2600, help="updates of the start of edits and of videos"
+        "--start-updates", type=int, default=2600, help="updates of a round of the start of edits and of videos"
     )
+    parser.add_argument("--start-rounds", type=int, default=2, help="rounds of that start, each with its own warm-up")
     parser.add_argument(
         "--num-prompts", type=int, default=1000, help="prompts to calibrate and to measure on"
     )
@@ -153,17 +156,18 @@ def start_of(world: str, options: argparse.Namespace) -> Path:
     """The folder of the VLM that every family of a world starts from, trained now if it is not there yet."""
     if world == "images":
         return bundled_path("reward")
-    target = Path(options.output) / f"{world}-start"
-    if not (target / "reward").exists():
-        stages = f"data.shapes.stages={STAGES[world]}"
-        overrides = [
-            *shared(world, options.start_updates, options),
-            stages,
-            f"output={target}",
-            *options.set_start,
-        ]
-        train_reward.run(f"reward/{FIRST}", overrides)
-    return target / "reward"
+    reward = Path()
+    for number in range(1, options.start_rounds + 1):
+        last, target = reward, Path(options.output) / f"{world}-start{'' if number == 1 else f'-{number}'}"
+        reward = target / "reward"
+        if reward.exists():
+            continue
+        begin = [f"data.shapes.stages={STAGES[world]}"]
+        if number > 1:
+            begin = ["model.scratch=null", f"model.path={last}", f"seed={number - 1}", f"optimizer.lr={AGAIN}"]
+        common = shared(world, options.start_updates, options)
+        train_reward.run(f"reward/{FIRST}", [*common, *begin, f"output={target}", *options.set_start])
+    return reward
 
 
 def shared(world: str, num_updates: int, options: argparse.Namespace) -> list[str]:

@@ -1,6 +1,7 @@
 """What causal, neutral and contrast pairs do to a reward whose annotators are lured by saturation.
 
     python benchmarks/neutral_pairs.py          # writes results/neutral_pairs.json
+    python benchmarks/neutral_pairs.py --vlm    # writes results/neutral_pairs_vlm.json
 
 The reward is linear in what an eye with poor sight sees of a picture (how well it meets the prompt, with noise; its
 quality; the number of things) and in four factors that should not count: saturation, size as JPEG, sharpness, position.
@@ -21,6 +22,10 @@ parts of the mean step that a changed cause makes (0 is right).
 720 votes, 900 added pairs. Ties weaken every factor that should not count, saturation least, which the votes themselves
 praise; what counts is learned from causal pairs, which also order held-out pairs better. Ties alone do not.
 
+With `--vlm` the reward is the bundled tiny VLM, which sees pixels (`start`), trained on for `--updates` updates on the
+pairs of shapes, whose annotators nothing lures (`plain`), or on these and 96 further pairs of each kind a bundle. Its
+`order` is the expected pair accuracy on held-out prompts over the best that anyone can reach.
+
 Legend: V votes, F features.
 """
 
@@ -37,7 +42,9 @@ from typing import Any
 import numpy as np
 import torch
 
+import rewardmodels
 from mmalign.media import to_pil
+from mmalign.shapes import bundled_path
 from mmalign.shapes.annotators import Law, annotate
 from mmalign.shapes.detection import detect
 from mmalign.shapes.grading import grade
@@ -47,8 +54,10 @@ from mmalign.shapes.prompts import parse
 from mmalign.shapes.scene import BACKGROUND
 from mmalign.stats import votes
 from mmalign.types import PreferencePair, Sample
+from pipelines import train_reward
+from rewardmodels.examination import against_law, judge_world
 
-RESULTS = Path(__file__).parent / "results" / "neutral_pairs.json"
+RESULTS = Path(__file__).parent / "results"
 LAW = Law(temperature=0.3, lure_weight=6.0)
 SIGHT = 0.25
 """Standard deviation of the noise with which the reward sees how well a prompt is met."""
@@ -64,8 +73,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--prompts", type=int, default=120, help="of training and of held-out pictures")
     parser.add_argument("--pairs", type=int, default=900, help="that are added, in all")
-    parser.add_argument("--output", default=str(RESULTS))
+    parser.add_argument("--vlm", action="store_true", help="the bundled reward model instead of a linear one")
+    parser.add_argument("--updates", type=int, default=300, help="of each row of --vlm")
+    parser.add_argument("--runs", default="runs/neutral-pairs", help="where the trainings of --vlm go")
+    parser.add_argument("--output", help="default: benchmarks/results/neutral_pairs[_vlm].json")
     options = parser.parse_args(arguments)
+    rows, facts = vlm_rows(options) if options.vlm else linear_rows(options)
+    machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)"
+    command = "python benchmarks/neutral_pairs.py" + " --vlm" * options.vlm
+    result = {"command": command, "machine": machine, **facts, "rows": rows}
+    path = Path(options.output or RESULTS / f"neutral_pairs{'_vlm' * options.vlm}.json")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(table(rows))
+
+
+def linear_rows(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The rows of linear rewards, and how many votes and pairs they learned from."""
     lured, label = voted(options.prompts)
     further = {
         kind: augmented_pairs("train", 0, 0, **{kind: options.pairs})
@@ -85,15 +108,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         weights = votes.bradley_terry(x, np.concatenate([label, told]), ridge=1.0)
         right = np.sign(held / scale @ weights) == np.sign(truth)
         rows.append({"training": name, "order": float(right.mean()), **probe(probes, probed @ weights)})
-    result = {
-        "command": "python benchmarks/neutral_pairs.py",
-        "machine": f"{platform.processor() or platform.machine()}, one thread",
-        "votes": len(label),
-        "added": options.pairs,
-        "rows": rows,
-    }
-    Path(options.output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(table(rows))
+    return rows, {"votes": len(label), "added": options.pairs}
+
+
+def vlm_rows(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The rows of trained VLMs, and for how many updates each was trained."""
+    rows = [vlm_row("start", bundled_path("reward"))]
+    for name, kinds in ADDED.items():
+        folder = Path(options.runs) / name.strip("+ ").replace(" ", "-")
+        overrides = [
+            "model.scratch=null", f"model.path={bundled_path('reward')}", f"output={folder}",
+            "optimizer.lr=5e-4", "method.average=0.99", "data.shapes.stages=[{until: 1.0}]",
+            f"budget.updates={options.updates}", f"evaluation.every={options.updates}",
+            *(f"data.shapes.{kind}=96" for kind in kinds),
+        ]  # fmt: skip
+        train_reward.run("reward/shapes", overrides)
+        rows.append(vlm_row(name, folder / "reward"))
+    return rows, {"updates": options.updates}
+
+
+def vlm_row(name: str, path: Path) -> dict[str, Any]:
+    """One VLM, examined."""
+    model = rewardmodels.load(str(path))
+    judged = judge_world(model, "evaluation", num_prompts=1000, law=Law(temperature=0.1))["overall"]
+    probes = augmented_pairs("train", 1, 0, causal=400, neutral=400, contrast=400)
+    scores = model(samples=[sample for pair in probes for sample in (pair.a, pair.b)]).overall.view(-1, 2)
+    gap = (scores[:, 0] - scores[:, 1]).double().numpy()
+    return {"training": name, "order": against_law(judged)["ratio"], **probe(probes, gap)}
 
 
 def voted(num_prompts: int) -> tuple[np.ndarray, np.ndarray]:

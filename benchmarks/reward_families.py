@@ -119,9 +119,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--updates", type=int, default=400, help="updates of each family")
     parser.add_argument(
-        "--start-updates", type=int, default=2600, help="updates of a round of the start of edits and of videos"
+        "--start-updates",
+        type=int,
+        default=2600,
+        help="updates of a round of the start of edits and of videos",
     )
-    parser.add_argument("--start-rounds", type=int, default=2, help="rounds of that start, each with its own warm-up")
+    parser.add_argument(
+        "--start-rounds", type=int, default=2, help="rounds of that start, each with its own warm-up"
+    )
     parser.add_argument(
         "--num-prompts", type=int, default=1000, help="prompts to calibrate and to measure on"
     )
@@ -164,7 +169,12 @@ def start_of(world: str, options: argparse.Namespace) -> Path:
             continue
         begin = [f"data.shapes.stages={STAGES[world]}"]
         if number > 1:
-            begin = ["model.scratch=null", f"model.path={last}", f"seed={number - 1}", f"optimizer.lr={AGAIN}"]
+            begin = [
+                "model.scratch=null",
+                f"model.path={last}",
+                f"seed={number - 1}",
+                f"optimizer.lr={AGAIN}",
+            ]
         common = shared(world, options.start_updates, options)
         train_reward.run(f"reward/{FIRST}", [*common, *begin, f"output={target}", *options.set_start])
     return reward

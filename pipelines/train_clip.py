@@ -19,7 +19,8 @@ from mmalign.train import optimizers
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Run, Trainer
 from pipelines import train_reward
-from pipelines.train_reward import Say, calibrate
+from pipelines.runs import Say
+from pipelines.train_reward import calibrate
 from rewardmodels.clip import starts
 from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.clip.trained import ClipReward

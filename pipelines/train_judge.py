@@ -25,13 +25,13 @@ from mmalign.train.distributed import Processes, start
 from mmalign.train.loop import Run, Trainer
 from mmalign.train.trackers import check_available
 from mmalign.types import Modality, Sample, Scores
+from pipelines.runs import Say, report_left_out
 from rewardmodels.examination import Judged, accuracy, judge_shapes
 from rewardmodels.judges.verdict_model import VerdictModel, start_from
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.judges.verdict_training import Bundles, FileBundles, ShapesBundles, VerdictTask, WarmUpTask
+from rewardmodels.skips import Skips
 from rewardmodels.sources import FileSource
-
-Say = Callable[[str], None]
 
 
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
@@ -46,7 +46,8 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
     chosen = recipe.judge
     model = start_from(chosen.path, name=chosen.name, asks=chosen.asks, marks=chosen.marks)
-    bundles = _bundles(recipe)
+    skips = None if recipe.data.pairs == "shapes" else Skips()
+    bundles = _bundles(recipe, skips)
     examine = partial(examined, recipe)
     began = time.perf_counter()
     if recipe.warm_up.updates:
@@ -56,10 +57,11 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         ).train()
     before = measured(recipe, model)
     tell(f"before reinforcement: held-out accuracy {line(before)}")
-    task = VerdictTask(model, recipe, bundles, processes, examine)
+    task = VerdictTask(model, recipe, bundles, processes, examine, skips)
     Trainer(task, _plan(recipe, folder, recipe.budget.iterations, warm=False), processes).train()
     after = measured(recipe, model)
     quality = compared(before, after) | {"seconds": round(time.perf_counter() - began)}
+    report_left_out(skips, quality, tell)
     if processes.is_main:
         (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
     gained = ", ".join(f"{name} {_shown(part)}" for name, part in quality["gain"].items())
@@ -85,11 +87,11 @@ def _plan(recipe: JudgeRecipe, folder: Path, iterations: int, *, warm: bool) -> 
     )
 
 
-def _bundles(recipe: JudgeRecipe) -> Bundles:
+def _bundles(recipe: JudgeRecipe, skips: Skips | None) -> Bundles:
     data = recipe.data
     if data.pairs == "shapes":
         return ShapesBundles(data, recipe.seed)
-    return FileBundles(FileSource(Path(data.pairs), data.comparisons, recipe.seed, ("overall",)))
+    return FileBundles(FileSource(Path(data.pairs), data.comparisons, recipe.seed, ("overall",), skips=skips))
 
 
 # ---------------------------------------------------------------- measuring

@@ -22,7 +22,9 @@ from mmalign.train.distributed import Processes, start
 from mmalign.train.loop import Run, Trainer
 from mmalign.train.trackers import check_available
 from mmalign.types import PreferencePair, Sample
-from pipelines.train_judge import Say, compared, judged_in_pairs, line
+from pipelines.runs import Say, report_left_out
+from pipelines.train_judge import compared, judged_in_pairs, line
+from rewardmodels.batching import prepare
 from rewardmodels.examination import Judged, accuracy, judge_shapes
 from rewardmodels.judges import trainable
 from rewardmodels.judges.checklist import ChecklistReward
@@ -32,7 +34,7 @@ from rewardmodels.judges.probability_training import CritiquedSource, Learner, P
 from rewardmodels.judges.trainable import Judge
 from rewardmodels.judges.verdict_training import Bundles, FileBundles, ShapesBundles
 from rewardmodels.reading import distinct
-from rewardmodels.skips import Skips
+from rewardmodels.skips import Skips, samples_of, usable
 from rewardmodels.sources import FileSource
 
 AnyRecipe = ProbabilityRecipe | ChecklistRecipe
@@ -66,10 +68,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         after = measured(recipe, judge)
     cost = {"updates": counters.updates, "seconds": round(time.perf_counter() - began)}
     quality = compared(before, after) | cost
-    if skips is not None:
-        quality["left_out"] = skips.as_dict()
-        if skips.bad:
-            tell(skips.summary())
+    report_left_out(skips, quality, tell)
     if processes.is_main:
         _finish(quality, folder, after, tell)
     return quality
@@ -88,10 +87,12 @@ def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say
     say(f"before: held-out accuracy {line(before)}")
     bundles = bundles_of(recipe, skips)
     pairs = [pair for number in range(recipe.budget.iterations) for pair in bundles.bundle(number)]
-    used = judge.learn(pairs, ridge=recipe.method.ridge)
+    look = partial(prepare, modalities=judge.modalities)
+    pairs = usable(pairs, samples_of(pairs), look, skips)
     if skips is not None:
         skips.settle()
         skips.require_few(recipe.data.pairs, last=True)
+    used = judge.learn(pairs, ridge=recipe.method.ridge)
     after = measured(recipe, judge)
     judge.save_weights(folder / "weights.json")
     path = recipe.judge.path
@@ -104,6 +105,7 @@ def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say
         "pairs_used": used,
         "seconds": round(time.perf_counter() - began),
     }
+    report_left_out(skips, quality, say)
     _finish(quality, folder, after, say)
     return quality
 

@@ -27,6 +27,7 @@ from mmalign.train.distributed import Processes, start
 from mmalign.train.loop import Run, Trainer
 from mmalign.train.trackers import check_available
 from pipelines import checks
+from pipelines.runs import Say, report_left_out
 from rewardmodels.card import card
 from rewardmodels.clips import VideoRule
 from rewardmodels.examination import (
@@ -46,8 +47,6 @@ from rewardmodels.skips import FREE, MOST, Skips
 from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
 from rewardmodels.training import RewardTraining, with_calibration
 from rewardmodels.vlm import VlmReward, load_folder
-
-Say = Callable[[str], None]
 
 
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
@@ -83,10 +82,7 @@ def train(
         "threads": torch.get_num_threads(),
     }
     quality = finish(recipe, task, folder, cost)
-    if task.skips is not None:
-        quality["left_out"] = task.skips.as_dict()
-        if task.skips.bad:
-            tell(task.skips.summary())
+    report_left_out(task.skips, quality, tell)
     (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
     tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
     return quality

@@ -19,6 +19,7 @@ from rewardmodels.heads import Readout
 from rewardmodels.heads.scalar import CandidateHead
 from rewardmodels.inputs import InputBuilder, VlmInputs
 from rewardmodels.losses import Listed
+from rewardmodels.skips import problems
 from rewardmodels.vlm import VlmReward
 
 Clips = dict[object, Clip]
@@ -73,34 +74,30 @@ def _clip(model: VlmReward, media: Tensor | Path, sample: Sample, clips: Clips) 
 
 def unreadable(model: VlmReward, samples: Sequence[Sample], clips: Clips) -> dict[int, str]:
     """Why samples (by their id()) cannot be read: media, or a source where most have none. Fills `clips`."""
-    found: dict[int, str] = {}
     with_source = [sample for sample in samples if sample.source is not None]
     edits = 2 * len(with_source) >= len(samples)
-    for sample in samples:
-        try:
-            if (sample.source is not None) != edits and with_source:
-                raise ValueError(
-                    f"it has {'no' if edits else 'a'} source, unlike most others: split the data by task"
-                )
-            for media in (sample.media, sample.source):
-                if media is not None:
-                    _clip(model, media, sample, clips)
-        except (ValueError, OSError) as problem:
-            found[id(sample)] = " ".join(str(problem).split())
-    return found
+
+    def decode(sample: Sample) -> None:
+        if (sample.source is not None) != edits and with_source:
+            raise ValueError(
+                f"it has {'no' if edits else 'a'} source, unlike most others: split the data by task"
+            )
+        for media in (sample.media, sample.source):
+            if media is not None:
+                _clip(model, media, sample, clips)
+
+    return problems(samples, decode)
 
 
 def refused(model: VlmReward, samples: Sequence[Sample], clips: Clips) -> dict[int, str]:
     """Why samples (by their id()) that were decoded make no input even alone: prompts that are too long, and such."""
-    found: dict[int, str] = {}
-    for sample in samples:
-        try:
-            for builder in model.builders:
-                media, sources = _decoded(model, [sample], clips)
-                builder([sample.prompt], media, sources)
-        except ValueError as problem:
-            found[id(sample)] = " ".join(str(problem).split())
-    return found
+
+    def build(sample: Sample) -> None:
+        media, sources = _decoded(model, [sample], clips)
+        for builder in model.builders:
+            builder([sample.prompt], media, sources)
+
+    return problems(samples, build)
 
 
 def read_samples(model: VlmReward, samples: Sequence[Sample], clips: Clips | None = None) -> Readout:

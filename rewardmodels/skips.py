@@ -1,4 +1,7 @@
-"""What reward training leaves out and goes on: comparisons that cannot be read, and those with media that cannot.
+"""What training on a file leaves out and goes on: comparisons that cannot be read, and those with media that cannot.
+
+Every training on comparisons counts in the same way: the source tells bad lines, the task finds what cannot be used
+(`problems`), leaves it out (`Skips.leave_out`) and settles the counts after every update (`Skips.finish`).
 
 One bad line among thousands costs nothing but itself; a file that is mostly bad is refused. The limit: training stops
 when more than `FREE` comparisons and a fifth (`MOST`) of all that were read so far had something wrong, or when nothing
@@ -15,16 +18,51 @@ ValueError: pairs.jsonl: 31 of 100 comparisons cannot be used...
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from mmalign.data.formats import in_words
 from mmalign.train.distributed import Processes
+from mmalign.types import PreferencePair, Sample
 
 MOST, FREE, SHOWN = 0.2, 10, 5
+WHERE = "where"
+"""The key of a sample's metadata that names its file and line."""
+Thing = PreferencePair | Sample
+Item = TypeVar("Item", PreferencePair, Sample)
+Tried = TypeVar("Tried", bound=Thing)
+
+
+def problems(things: Iterable[Tried], attempt: Callable[[Tried], object]) -> dict[int, str]:
+    """Why things (by their id()) cannot be used: what `attempt` at each raises."""
+    found: dict[int, str] = {}
+    for thing in things:
+        try:
+            attempt(thing)
+        except (ValueError, OSError) as problem:
+            found[id(thing)] = in_words(problem)
+    return found
+
+
+def usable(
+    items: Sequence[Item], things: Iterable[Tried], attempt: Callable[[Tried], object], skips: Skips | None
+) -> list[Item]:
+    """The items whose things can all be used; the others are counted in `skips`, or refused without."""
+    if skips is not None:
+        return skips.leave_out(items, problems(things, attempt))
+    for thing in things:
+        attempt(thing)
+    return list(items)
+
+
+def samples_of(items: Sequence[Item]) -> list[Sample]:
+    """The distinct samples of pairs, or the samples themselves."""
+    found = [s for one in items for s in ((one.a, one.b) if isinstance(one, PreferencePair) else (one,))]
+    return list({id(sample): sample for sample in found}.values())
 
 
 @dataclass
@@ -58,6 +96,12 @@ class Skips:
         self._new[2] += len(first)
         self._told += [f"{where}: {reason}" for where, reason in first.items()]
 
+    def leave_out(self, items: Sequence[Item], bad: Mapping[int, str]) -> list[Item]:
+        """The items that have nothing to do with what is `bad` (`problems`), which is counted."""
+        told = [[(_place(one), bad[id(one)]) for one in _parts(item) if id(one) in bad] for item in items]
+        self.bad_media(reason for reasons in told for reason in reasons)
+        return [item for item, reasons in zip(items, told, strict=True) if not reasons]
+
     def settle(self, processes: Processes | None = None) -> None:
         """Add up what happened since, over all processes (which must all come here)."""
         counts, told = [float(n) for n in self._new], sorted(set(self._told))
@@ -79,6 +123,12 @@ class Skips:
                 "look it over with `mmalign data check`"
             )
 
+    def finish(self, name: str, *, last: bool, processes: Processes) -> dict[str, float]:
+        """After an update: what was left out so far, as numbers to log; ValueError where it is too much."""
+        self.settle(processes)
+        self.require_few(name, last=last)
+        return {"skipped_lines": float(self.lines), "skipped_media": float(self.media)}
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"read": self.read, "lines": self.lines, "media": self.media, "first": list(self.reasons)}
@@ -98,7 +148,20 @@ class Skips:
         return {"skips": counts, "skip_reasons": torch.tensor(list(text), dtype=torch.uint8)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state`."""
+        """Go on from `state`; one without counts was made where none were kept."""
+        if "skips" not in state:
+            return
         self.read, self.lines, self.media = (int(n) for n in state["skips"])
         text = bytes(state["skip_reasons"].tolist()).decode()
         self.reasons = text.split("\x00") if text else []
+
+
+def _parts(item: Thing) -> tuple[Thing, ...]:
+    """A pair and its two samples, or the sample."""
+    return (item, item.a, item.b) if isinstance(item, PreferencePair) else (item,)
+
+
+def _place(thing: Thing) -> str:
+    """The line of a file, or the id."""
+    sample = thing.a if isinstance(thing, PreferencePair) else thing
+    return str(sample.metadata.get(WHERE, sample.id))

@@ -28,10 +28,7 @@ from mmalign.types import Comparison, PreferencePair, Sample
 from rewardmodels.losses import RATINGS
 from rewardmodels.ratings import cross_pairs, rated_samples
 from rewardmodels.recipe import Shapes
-from rewardmodels.skips import Skips
-
-WHERE = "where"
-"""The key of a sample's metadata that names its file and line."""
+from rewardmodels.skips import WHERE, Skips
 
 
 class PairSource(Protocol):

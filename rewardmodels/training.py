@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,23 +36,16 @@ from rewardmodels.reading import (
     unreadable,
 )
 from rewardmodels.recipe import LIST_LOSSES, RATING_LOSSES, RewardRecipe
-from rewardmodels.skips import Skips
-from rewardmodels.sources import WHERE, PairSource
+from rewardmodels.skips import Item, Skips, samples_of
+from rewardmodels.sources import PairSource
 from rewardmodels.tuning import SpecialRows, merged, tune
 from rewardmodels.vlm import VlmReward
 
 Examine = Callable[[VlmReward, int], Mapping[str, float]]
 
 
-Item = TypeVar("Item", PreferencePair, Sample)
 MakeLoss = Callable[[Sequence[Item], int, Clips], Loss]
 """From pairs or samples, the number of their bundle, and their media."""
-
-
-def _samples(items: Sequence[Item]) -> list[Sample]:
-    """The distinct samples of pairs, or the samples themselves."""
-    found = [s for one in items for s in ((one.a, one.b) if isinstance(one, PreferencePair) else (one,))]
-    return list({id(sample): sample for sample in found}.values())
 
 
 class RewardTraining:
@@ -121,22 +113,15 @@ class RewardTraining:
         clips: Clips = {}
         if self.skips is None:
             return make(items, number, clips) if items else self._nothing()
-        kept = self._without(items, unreadable(self.model, _samples(items), clips))
+        kept = self.skips.leave_out(items, unreadable(self.model, samples_of(items), clips))
         try:
             return make(kept, number, clips) if kept else self._nothing()
         except ValueError:
-            bad = refused(self.model, _samples(kept), clips)
+            bad = refused(self.model, samples_of(kept), clips)
             if not bad:
                 raise
-            kept = self._without(kept, bad)
+            kept = self.skips.leave_out(kept, bad)
         return make(kept, number, clips) if kept else self._nothing()
-
-    def _without(self, items: Sequence[Item], bad: Mapping[int, str]) -> list[Item]:
-        if bad:
-            assert self.skips is not None
-            found = [(one, bad[id(one)]) for one in _samples(items) if id(one) in bad]
-            self.skips.bad_media((one.metadata.get(WHERE, one.id), reason) for one, reason in found)
-        return [item for item in items if not any(id(one) in bad for one in _samples([item]))]
 
     def _nothing(self) -> Loss:
         """No losses; their sum has a gradient, which is zero."""
@@ -190,9 +175,8 @@ class RewardTraining:
                 self.averages[name].lerp_(parameter, 1 - decay)
         if self.skips is None:
             return {}
-        self.skips.settle(self.processes)
-        self.skips.require_few(self.recipe.data.pairs, last=iteration + 1 == self.recipe.budget.updates)
-        return {"skipped_lines": float(self.skips.lines), "skipped_media": float(self.skips.media)}
+        last = iteration + 1 == self.recipe.budget.updates
+        return self.skips.finish(self.recipe.data.pairs, last=last, processes=self.processes)
 
     def evaluate(self, iteration: int) -> Report:
         """Held-out agreement of the averaged weights."""
@@ -231,7 +215,7 @@ class RewardTraining:
             value.copy_(state[f"average.{name}"])
         if self.width is not None:
             self.width.raw.copy_(state["tie_width"])
-        if self.skips is not None and "skips" in state:
+        if self.skips is not None:
             self.skips.restore(state)
 
     def save(self, folder: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,10 @@ from rewardmodels.clip.tuning import merged, tune
 from rewardmodels.heads import Readout
 from rewardmodels.losses import Listed, lists_of, loss_of, rating_loss
 from rewardmodels.recipe import Method
-from rewardmodels.skips import Skips
-from rewardmodels.sources import WHERE, PairSource
+from rewardmodels.skips import Item, Skips, samples_of, usable
+from rewardmodels.sources import PairSource
 from rewardmodels.training import Averaged, distinct
 
-Item = TypeVar("Item", PreferencePair, Sample)
 MakeLoss = Callable[[Sequence[Item], int, Squares], Loss]
 Examine = Callable[[ClipReward, int], Mapping[str, float]]
 LARGEST = math.log(100.0)
@@ -96,16 +95,11 @@ class ClipTraining:
     def _readable(self, items: Sequence[Item], number: int, make: MakeLoss[Item]) -> Loss:
         """The loss of the items whose media can be read; with `skips` the others are left out and counted."""
         known: Squares = {}
-        if self.skips is not None:
-            bad: dict[int, tuple[str, str]] = {}
-            for sample in (one for item in items for one in _samples(item)):
-                try:
-                    squared(sample, self.model.scorer.rule, self.processes.device, known)
-                except (ValueError, OSError) as problem:
-                    why = " ".join(str(problem).split())
-                    bad[id(sample)] = (str(sample.metadata.get(WHERE, sample.id)), why)
-            self.skips.bad_media(bad.values())
-            items = [item for item in items if not any(id(one) in bad for one in _samples(item))]
+
+        def look(sample: Sample) -> None:
+            squared(sample, self.model.scorer.rule, self.processes.device, known)
+
+        items = usable(items, samples_of(items), look, self.skips)
         return make(items, number, known) if items else self._nothing()
 
     def _nothing(self) -> Loss:
@@ -156,9 +150,8 @@ class ClipTraining:
             for name, parameter in self._trained():
                 self.averages[name].lerp_(parameter, 1 - decay)
         if self.skips is not None:
-            self.skips.settle(self.processes)
-            self.skips.require_few(self.recipe.data.pairs, last=iteration + 1 == self.recipe.budget.updates)
-            told |= {"skipped_lines": float(self.skips.lines), "skipped_media": float(self.skips.media)}
+            last = iteration + 1 == self.recipe.budget.updates
+            told |= self.skips.finish(self.recipe.data.pairs, last=last, processes=self.processes)
         return told
 
     def evaluate(self, iteration: int) -> Report:
@@ -192,17 +185,13 @@ class ClipTraining:
             parameter.copy_(state[f"model.{name}"])
         for name, value in self.averages.items():
             value.copy_(state[f"average.{name}"])
-        if self.skips is not None and "skips" in state:
+        if self.skips is not None:
             self.skips.restore(state)
 
     def save(self, folder: Path) -> None:
         """The reward, not yet calibrated; `pipelines.train_clip` writes it again with its calibration."""
         with self.result() as model:
             model.save(folder / "reward")
-
-
-def _samples(item: PreferencePair | Sample) -> tuple[Sample, ...]:
-    return (item,) if isinstance(item, Sample) else (item.a, item.b)
 
 
 def as_method(method: ClipMethod) -> Method:

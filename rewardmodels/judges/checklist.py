@@ -107,6 +107,8 @@ class ChecklistReward:
     ) -> int:
         """Fit the weights to pairs; those without a label or a full sheet are left out. Gives how many were used."""
         known = [pair for pair in pairs if dimension in pair.labels]
+        if not known:
+            raise ValueError(f"no pair has a label of '{dimension}': nothing to learn weights from")
         samples = list({id(s): s for pair in known for s in (pair.a, pair.b)}.values())
         place = {id(sample): i for i, sample in enumerate(samples)}
         parts = (samples[start : start + DECODED] for start in range(0, len(samples), DECODED))

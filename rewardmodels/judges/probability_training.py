@@ -42,8 +42,8 @@ from rewardmodels.judges.settings import Pair, YesNo
 from rewardmodels.judges.speaking import show
 from rewardmodels.judges.verdict_training import Bundles
 from rewardmodels.reading import distinct
-from rewardmodels.skips import Skips
-from rewardmodels.sources import WHERE, FileSource
+from rewardmodels.skips import Skips, samples_of, usable
+from rewardmodels.sources import FileSource
 from rewardmodels.tuning import VISION, add_adapters, merged
 
 CRITIQUE = "critique"
@@ -151,26 +151,22 @@ class Learner:
             self.engine.text(question)
         return list(questions)
 
-    def asked(self, pairs: Sequence[PreferencePair], bad: list[tuple[str, str]] | None = None) -> Asked:
-        """Every question once. Pairs that cannot be asked about are left out, and where and why is added to `bad`."""
+    def asked(self, pairs: Sequence[PreferencePair], skips: Skips | None = None) -> Asked:
+        """Every question once; pairs that cannot be asked about are left out and counted in `skips`."""
         known: dict[int, list[Question]] = {}
+
+        def ask(thing: PreferencePair | Sample) -> None:
+            known[id(thing)] = (
+                self.both(thing) if isinstance(thing, PreferencePair) else [self.question(thing)]
+            )
+
         compares = isinstance(self.judge, PairJudge)
-        for thing in pairs if compares else distinct(pairs)[0]:
-            try:
-                known[id(thing)] = (
-                    self.both(thing) if isinstance(thing, PreferencePair) else [self.question(thing)]
-                )
-            except (ValueError, OSError) as problem:
-                if bad is None:
-                    raise
-                bad.append((_place_of(thing), " ".join(str(problem).split())))
+        kept = usable(pairs, pairs if compares else samples_of(pairs), ask, skips)
         if compares:
-            kept = [pair for pair in pairs if id(pair) in known]
             questions = [question for pair in kept for question in known[id(pair)]]
             first = torch.arange(len(kept)) * 2
             second, critiques = first + 1, [""] * len(questions)
         else:
-            kept = [pair for pair in pairs if id(pair.a) in known and id(pair.b) in known]
             samples, first, second = distinct(kept)
             questions = [known[id(sample)][0] for sample in samples]
             critiques = [str(sample.metadata.get(CRITIQUE, "")) for sample in samples]
@@ -235,10 +231,7 @@ class ProbabilityTask:
     def loss(self, pairs: Sequence[PreferencePair]) -> Loss:
         """The loss (P,) of the pairs that can be read."""
         how, learner = self.recipe.method, self.learner
-        bad: list[tuple[str, str]] = []
-        asked = learner.asked(pairs, None if self.skips is None else bad)
-        if self.skips is not None:
-            self.skips.bad_media(bad)
+        asked = learner.asked(pairs, self.skips)
         if not asked.questions:
             return Loss(self.parameters()[0].flatten()[:0].float(), {})
         if how.loss == "first_token":
@@ -271,10 +264,8 @@ class ProbabilityTask:
         """What was left out."""
         if self.skips is None:
             return {}
-        self.skips.settle(self.processes)
         last = iteration + 1 == self.recipe.budget.iterations
-        self.skips.require_few(self.recipe.data.pairs, last=last)
-        return {"skipped_lines": float(self.skips.lines), "skipped_media": float(self.skips.media)}
+        return self.skips.finish(self.recipe.data.pairs, last=last, processes=self.processes)
 
     def evaluate(self, iteration: int) -> Report:
         """Held-out pairs."""
@@ -304,12 +295,6 @@ class ProbabilityTask:
 def _metrics(a: Tensor, b: Tensor, label: Tensor) -> dict[str, Tensor]:
     right = 0.5 * (1 + (a - b).detach().sign() * (label - 0.5).sign())
     return {"accuracy": right.mean(), "yes": (a.sigmoid() + b.sigmoid()).detach().mean() / 2}
-
-
-def _place_of(thing: PreferencePair | Sample) -> str:
-    """The line of a file, or the id, for a report."""
-    sample = thing.a if isinstance(thing, PreferencePair) else thing
-    return str(sample.metadata.get(WHERE, sample.id))
 
 
 def _is_vision(name: str) -> bool:

@@ -31,8 +31,9 @@ from mmalign.train.loop import Report, Update
 from mmalign.types import Loss, PreferencePair, Sample
 from rewardmodels.judges.verdict_model import VerdictModel, worth_to_mark
 from rewardmodels.judges.verdict_recipe import JudgeRecipe, Pairs
+from rewardmodels.reading import distinct
+from rewardmodels.skips import Skips, problems, samples_of
 from rewardmodels.sources import FileSource
-from rewardmodels.training import distinct
 
 Examine = Callable[[VerdictModel, int], Mapping[str, float]]
 
@@ -106,6 +107,7 @@ class _Base:
     bundles: Bundles
     processes: Processes
     examine: Examine | None = None
+    skips: Skips | None = None
 
     def __post_init__(self) -> None:
         self.model = self.model.to(self.processes.device)
@@ -115,8 +117,11 @@ class _Base:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def finish(self, iteration: int, num_updates: int) -> Mapping[str, float]:
-        """Nothing is averaged."""
-        return {}
+        """What was left out."""
+        if self.skips is None:
+            return {}
+        last = iteration + 1 == self.recipe.budget.iterations
+        return self.skips.finish(self.recipe.data.pairs, last=last, processes=self.processes)
 
     def evaluate(self, iteration: int) -> Report:
         """Held-out pairs."""
@@ -125,14 +130,17 @@ class _Base:
         return Report(self.examine(self.model, self.recipe.evaluation.num_prompts))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights."""
-        return {name: value.detach() for name, value in self.model.vlm.named_parameters()}
+        """The weights, and what was left out."""
+        state = {name: value.detach() for name, value in self.model.vlm.named_parameters()}
+        return state | ({} if self.skips is None else self.skips.state())
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state_dict()`."""
         for name, value in self.model.vlm.named_parameters():
             value.copy_(state[name])
+        if self.skips is not None:
+            self.skips.restore(state)
 
     def save(self, folder: Path) -> None:
         """The model, ready to judge."""
@@ -179,7 +187,10 @@ class Drawn:
 
 
 class VerdictTask(_Base):
-    """Reinforces verdicts that agree with people's choices."""
+    """Reinforces verdicts that agree with people's choices.
+
+    With `skips` (the source's own) pairs that cannot be read are left out and counted.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,9 +199,29 @@ class VerdictTask(_Base):
     def updates(self, iteration: int) -> Iterator[Update]:
         """Answers to one bundle, drawn once, then the updates on them."""
         pairs = self.bundles.bundle(iteration * self.processes.num + self.processes.rank)
-        drawn = self.draw(pairs, iteration)
+        drawn = self._drawn(pairs, iteration)
         for _ in range(self.recipe.method.updates_per_iteration):
-            yield Update(len(drawn.answers), [partial(self._loss, drawn)])
+            yield Update(0, []) if drawn is None else Update(len(drawn.answers), [partial(self._loss, drawn)])
+
+    def _drawn(self, pairs: Sequence[PreferencePair], iteration: int) -> Drawn | None:
+        """Verdicts on the pairs that can be read; None where there are none."""
+        try:
+            return self.draw(pairs, iteration) if pairs else None
+        except (ValueError, OSError):
+            bad = {} if self.skips is None else problems(self._shown(pairs), self._show)
+            if self.skips is None or not bad:
+                raise
+        kept = self.skips.leave_out(pairs, bad)
+        return self.draw(kept, iteration) if kept else None
+
+    def _shown(self, pairs: Sequence[PreferencePair]) -> Sequence[PreferencePair | Sample]:
+        return pairs if self.model.compares else samples_of(pairs)
+
+    def _show(self, thing: PreferencePair | Sample) -> None:
+        if isinstance(thing, PreferencePair):
+            self.model.inputs([thing.a], [thing.b])
+        else:
+            self.model.inputs([thing])
 
     @torch.no_grad()
     def draw(self, pairs: Sequence[PreferencePair], iteration: int) -> Drawn:

@@ -1,0 +1,142 @@
+"""`train-judge` on files with bad lines and broken media: left out, told, and refused past the limit of all rewards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmalign.strict import validate
+from mmalign.train.distributed import Processes
+from mmalign.train.loop import Update
+from mmalign.train.trackers import read_metrics
+from pipelines import train_judge, train_probability
+from rewardmodels.judges.verdict_model import PAIR, POINT, VerdictModel, speaking
+from rewardmodels.judges.verdict_recipe import JudgeRecipe
+from rewardmodels.judges.verdict_training import FileBundles, VerdictTask
+from rewardmodels.skips import Skips
+from rewardmodels.sources import FileSource
+from tests.integration.test_bad_pairs import drawn, spoiled
+from tests.unit.rewardmodels.tiny import tiny_reward
+
+NUM = 12
+SMALL = [
+    "data.comparisons=3", "evaluation.final_prompts=4", "evaluation.num_prompts=2", "checkpoint.every=1",
+    "optimizer.schedule=constant",
+]  # fmt: skip
+
+
+def verdict_model(template: str) -> VerdictModel:
+    words = ("1", "2") if template == PAIR else tuple(str(mark) for mark in range(5))
+    return speaking(tiny_reward(), name="tiny", template=template, words=words)
+
+
+def options(tmp_path: Path, path: Path, asks: str = "point", iterations: int = 4) -> list[str]:
+    start = verdict_model(PAIR if asks == "pair" else POINT).save(tmp_path / "start")
+    return [
+        *SMALL, f"data.pairs={path}", f"judge.path={start}", f"judge.asks={asks}", "warm_up.updates=0",
+        f"method.reward={'rule' if asks == 'pair' else 'gcpo'}", "method.answers=3", f"budget.iterations={iterations}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("asks", ["point", "pair"])
+def test_a_judge_of_verdicts_leaves_out_a_bad_line_and_two_broken_pictures(tmp_path: Path, asks: str) -> None:
+    path = drawn(tmp_path / "data", NUM)
+    spoiled(path)
+    told: list[str] = []
+    output = f"output={tmp_path / 'run'}"
+    quality = train_judge.run("judge/shapes", [*options(tmp_path, path, asks), output], say=told.append)
+    left_out = quality["left_out"]  # 4 bundles of 3 comparisons are one epoch
+    assert (left_out["read"], left_out["lines"], left_out["media"]) == (12, 1, 2)
+    assert any("left out 3 of 12 comparisons" in line for line in told)
+    assert json.loads((tmp_path / "run" / "quality.json").read_text())["left_out"] == left_out
+    last = read_metrics(tmp_path / "run")[-1]
+    assert last["skipped_lines"] == 1 and last["skipped_media"] == 2
+
+
+def test_what_is_left_out_is_the_same_after_a_stop(tmp_path: Path) -> None:
+    path = drawn(tmp_path / "data", NUM)
+    spoiled(path)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    expected = train_judge.run("judge/shapes", [*options(tmp_path, path), f"output={whole}"], say=str)
+    for num in (2, 4):
+        words = options(tmp_path, path, iterations=num)
+        found = train_judge.run("judge/shapes", [*words, f"output={parts}"], say=str)
+    assert found["left_out"] == expected["left_out"]
+    one, two = (load_file(folder / "judge" / "model.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_file_that_is_mostly_bad_is_refused(tmp_path: Path) -> None:
+    path = drawn(tmp_path / "data", NUM)
+    path.write_text("\n".join(["{"] * 9))
+    with pytest.raises(ValueError, match="12 of 12 comparisons cannot be used"):
+        train_judge.run("judge/shapes", [*options(tmp_path, path), f"output={tmp_path / 'run'}"], say=str)
+
+
+def task_of(path: Path, num: int, skips: Skips | None) -> VerdictTask:
+    made = validate(
+        {"method": {"answers": 6}, "data": {"pairs": str(path)}, "warm_up": {"updates": 0}}, JudgeRecipe
+    )
+    bundles = FileBundles(FileSource(path, num, 0, ("overall",), skips=skips))
+    return VerdictTask(verdict_model(POINT), made, bundles, Processes(), skips=skips)
+
+
+def first_update(task: VerdictTask) -> Update:
+    (update,) = task.updates(0)
+    return update
+
+
+def test_without_counting_a_broken_picture_is_an_error(tmp_path: Path) -> None:
+    path = drawn(tmp_path / "data", 4)
+    picture = json.loads(path.read_text().splitlines()[1])["candidates"][0]["uri"]
+    (path.parent / picture).unlink()
+    with pytest.raises(ValueError, match="no such file"):
+        first_update(task_of(path, 4, None))
+
+
+def test_verdicts_on_the_rest_of_a_bundle_are_those_on_the_rest_alone(tmp_path: Path) -> None:
+    path = drawn(tmp_path / "data", 1)
+    line = path.read_text().strip()
+    bad = json.loads(line)
+    bad["candidates"][0]["uri"] = "nowhere.png"
+    path.write_text(f"{json.dumps(bad)}\n{line}\n")
+    skips = Skips()
+    update = first_update(task_of(path, 2, skips))
+    alone = path.with_name("good.jsonl")
+    alone.write_text(line + "\n")
+    expected = first_update(task_of(alone, 1, None))
+    assert update.num_losses == expected.num_losses == 12  # two pictures, six answers
+    (one,), (two,) = ([make() for make in found.losses] for found in (update, expected))
+    torch.testing.assert_close(one.per_sample.sort().values, two.per_sample.sort().values)
+    skips.settle()
+    assert skips.media == 1 and "nowhere.png" in skips.reasons[0]
+
+
+def test_a_bundle_of_nothing_is_an_update_of_nothing(tmp_path: Path) -> None:
+    path = drawn(tmp_path / "data", 1)
+    (path.parent / json.loads(path.read_text())["candidates"][0]["uri"]).unlink()
+    update = first_update(task_of(path, 1, Skips()))
+    assert update.num_losses == 0 and not list(update.losses)
+
+
+@pytest.mark.parametrize("name", ["paco-like", "rewarddance-like", "checklist-like"])
+def test_judges_of_probabilities_and_checklists_leave_it_out_too(tmp_path: Path, name: str) -> None:
+    path = drawn(tmp_path / "data", NUM)
+    spoiled(path)
+    told: list[str] = []
+    words = SMALL[:3] if name == "checklist-like" else SMALL
+    words = [
+        *words,
+        f"data.pairs={path}",
+        "data.heldout=null",
+        "budget.iterations=4",
+        f"output={tmp_path / 'run'}",
+    ]
+    run = train_probability.run_checklist if name == "checklist-like" else train_probability.run
+    left_out = run(f"judge/{name}", words, say=told.append)["left_out"]
+    assert (left_out["read"], left_out["lines"], left_out["media"]) == (12, 1, 2)
+    assert any("left out 3 of 12 comparisons" in line for line in told)

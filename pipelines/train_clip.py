@@ -21,13 +21,13 @@ from mmalign.train.loop import Run, Trainer
 from pipelines import train_reward
 from pipelines.runs import Say
 from pipelines.train_reward import calibrate
+from rewardmodels.calibrated import with_calibration
 from rewardmodels.clip import starts
 from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.clip.trained import ClipReward
 from rewardmodels.clip.training import ClipTraining
 from rewardmodels.examination import Half, Judged, accuracy, calibration_error
 from rewardmodels.skips import Skips
-from rewardmodels.training import with_calibration
 
 
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
@@ -111,6 +111,6 @@ def finish(recipe: ClipRecipe, task: ClipTraining, folder: Path, cost: Mapping[s
         if found is not None:
             quality |= accuracy(found, tie_threshold=model.settings.tie_threshold)
             quality["calibration_error"] = calibration_error(found, model.settings.temperature)
-        with_calibration(_as_other(model), quality=quality)
+        with_calibration(model, quality=quality)
         model.save(folder / "reward")
     return quality

@@ -28,6 +28,7 @@ from mmalign.train.loop import Run, Trainer
 from mmalign.train.trackers import check_available
 from pipelines import checks
 from pipelines.runs import Say, report_left_out
+from rewardmodels.calibrated import with_calibration
 from rewardmodels.card import card
 from rewardmodels.clips import VideoRule
 from rewardmodels.examination import (
@@ -45,7 +46,7 @@ from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe
 from rewardmodels.scratch import build, settings_of
 from rewardmodels.skips import FREE, MOST, Skips
 from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
-from rewardmodels.training import RewardTraining, with_calibration
+from rewardmodels.training import RewardTraining
 from rewardmodels.vlm import VlmReward, load_folder
 
 

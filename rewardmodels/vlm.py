@@ -31,10 +31,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from mmalign.types import Modality, Sample, Scores
+from mmalign.types import Sample, Scores
 from rewardmodels.attention import use_blocks
 from rewardmodels.backbones import backbone_of
 from rewardmodels.batching import Prepared, score
+from rewardmodels.calibrated import CalibratedReward
 from rewardmodels.clips import Clip, VideoRule, read_sample
 from rewardmodels.folders import (
     CONFIG,
@@ -58,12 +59,14 @@ from rewardmodels.inputs import InputBuilder, Template, VlmInputs
 from rewardmodels.settings import RewardSettings
 
 
-class VlmReward(nn.Module):
+class VlmReward(CalibratedReward):
     """A hidden-state reward model; call it with `samples=`, or `raw(inputs)` in training.
 
     `rule` is the pixel rule of the backbone (`rewardmodels.backbones`), `video` says how videos are read in time, and
     `templates` stand in for those that the settings name.
     """
+
+    settings: RewardSettings
 
     def __init__(
         self, vlm: PreTrainedModel, head: nn.Module, tokenizer: PreTrainedTokenizerBase, rule: Any,
@@ -91,31 +94,6 @@ class VlmReward(nn.Module):
     def builder(self) -> InputBuilder:
         """The builder of the first, mostly the only, template."""
         return self.builders[0]
-
-    @property
-    def name(self) -> str:
-        """The model's own name."""
-        return self.settings.name
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """What it was trained to judge."""
-        return frozenset(self.settings.modalities)  # type: ignore[arg-type]
-
-    @property
-    def dimensions(self) -> tuple[str, ...]:
-        """The names of its scores."""
-        return self.settings.dimensions
-
-    @property
-    def differentiable(self) -> bool:
-        """Gradients reach the pixels."""
-        return True
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
 
     def see(self, inputs: VlmInputs) -> Seen:
         """One forward pass: the hidden states that the head may read."""
@@ -192,10 +170,6 @@ class VlmReward(nn.Module):
         media = [read_sample(sample, self.builder.video)[0] for sample in samples]
         inputs = self.builder.together([samples[0].prompt], [media], None if source is None else [source])
         return self.overall(self.normalized(self.read(inputs).values))
-
-    def probability(self, first: Scores, second: Scores) -> Tensor:
-        """Calibrated probability (B,) that the first of two is preferred."""
-        return torch.sigmoid((first.overall - second.overall) / self.settings.temperature)
 
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write the layout above; `dtype` is that of the weights on disk (the head stays float32)."""

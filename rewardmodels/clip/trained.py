@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmalign.types import Modality, Sample, Scores
+from mmalign.types import Sample, Scores
+from rewardmodels.calibrated import CalibratedReward
 from rewardmodels.clip import prompt_ids
 from rewardmodels.clip.embedding_head import read_chain
 from rewardmodels.clip.frames import FrameReward, LongPrompts, unique
@@ -94,8 +95,10 @@ def looks_of(
     )  # fmt: skip
 
 
-class ClipReward(nn.Module):
+class ClipReward(CalibratedReward):
     """Call it with `samples=`; training reads `values(looks)`."""
+
+    settings: ClipSettings
 
     def __init__(
         self, scorer: nn.Module, settings: ClipSettings, *, batch_size: int = 32,
@@ -105,31 +108,6 @@ class ClipReward(nn.Module):
         self.scorer: Scorer = scorer  # type: ignore[assignment]
         self.settings = settings
         self.batch_size, self.long_prompts = batch_size, long_prompts
-
-    @property
-    def name(self) -> str:
-        """The reward's own name."""
-        return self.settings.name
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """What it can judge."""
-        return frozenset(self.settings.modalities)
-
-    @property
-    def dimensions(self) -> tuple[str, ...]:
-        """The name of its score."""
-        return self.settings.dimensions
-
-    @property
-    def differentiable(self) -> bool:
-        """Gradients reach the pixels."""
-        return True
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
 
     def values(self, looks: Looks) -> Tensor:
         """Values (B,) before scale and normalisation: cosines, or what the head says; a video's is its frames' mean."""
@@ -156,10 +134,6 @@ class ClipReward(nn.Module):
         if self.settings.score == "logit":
             raw = raw * self.scorer.scale()
         return ((raw - self.settings.mean[0]) / self.settings.std[0])[:, None]
-
-    def probability(self, first: Scores, second: Scores) -> Tensor:
-        """Calibrated probability (B,) that the first of two is preferred."""
-        return torch.sigmoid((first.overall - second.overall) / self.settings.temperature)
 
     def save(self, folder: str | Path) -> Path:
         """Write the layout above; `rewardmodels.load(folder)` gives the same scores."""

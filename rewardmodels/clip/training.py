@@ -1,4 +1,5 @@
-"""What training a CLIP-type reward adds to the one loop: pairs, lists or ratings to values to loss.
+"""What training a CLIP-type reward adds to the task of all rewards (`rewardmodels.task`): pairs, lists or ratings to
+values to loss.
 
 A bundle is one forward pass: every picture is embedded once however many prompts ask about it, every prompt once.
 
@@ -9,39 +10,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mmalign.objectives import ranking
-from mmalign.seeds import seed_of
 from mmalign.train.distributed import Processes
-from mmalign.train.loop import Report, Update
 from mmalign.types import Loss, PreferencePair, Sample
 from rewardmodels.clip.losses import triplet
-from rewardmodels.clip.recipe import RATING_LOSSES, ClipMethod, ClipRecipe
-from rewardmodels.clip.trained import ClipReward, Squares, looks_of, squared
+from rewardmodels.clip.recipe import ClipMethod, ClipRecipe
+from rewardmodels.clip.trained import ClipReward, looks_of, squared
 from rewardmodels.clip.tuning import merged, tune
 from rewardmodels.heads import Readout
 from rewardmodels.losses import Listed, lists_of, loss_of, rating_loss
+from rewardmodels.reading import distinct
 from rewardmodels.recipe import Method
-from rewardmodels.skips import Item, Skips, samples_of, usable
+from rewardmodels.skips import Skips, problems
 from rewardmodels.sources import PairSource
-from rewardmodels.training import Averaged, distinct
+from rewardmodels.task import RewardTask, Seen
 
-MakeLoss = Callable[[Sequence[Item], int, Squares], Loss]
 Examine = Callable[[ClipReward, int], Mapping[str, float]]
 LARGEST = math.log(100.0)
 """CLIP keeps its learned factor between 1 and 100."""
 
 
-class ClipTraining:
-    """The task of the loop: one iteration is one update. With `skips`, the source's own, bad media are left out."""
+class ClipTraining(RewardTask[ClipReward, ClipRecipe]):
+    """Towers or a head learn from pairs, lists or ratings."""
 
     def __init__(
         self, model: ClipReward, recipe: ClipRecipe, source: PairSource, processes: Processes,
@@ -49,19 +47,7 @@ class ClipTraining:
     ) -> None:  # fmt: skip
         self.scaled = recipe.method.loss in ("bradley_terry", "choice")
         tune(model, recipe.model, scaled=self.scaled, seed=recipe.seed)
-        self.model = model.to(processes.device).train()
-        self.recipe, self.source, self.processes, self.examine = recipe, source, processes, examine
-        self.skips = skips
-        self.averages = (
-            {name: p.detach().clone() for name, p in self._trained()} if recipe.method.average else {}
-        )
-
-    def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-
-    def parameters(self) -> list[nn.Parameter]:
-        """What the recipe trains."""
-        return [parameter for _, parameter in self._trained()]
+        super().__init__(model, recipe, source, processes, examine=examine, skips=skips)
 
     def not_matrices(self) -> list[nn.Parameter]:
         """Embeddings, positions and the head, which an optimiser for matrices leaves alone."""
@@ -72,121 +58,51 @@ class ClipTraining:
             p for name, p in self.model.named_parameters() if name.endswith("positional_embedding")
         ]
 
-    def updates(self, iteration: int) -> Iterator[Update]:
-        """The bundles of this process for one update."""
-        num = self.recipe.budget.bundles_per_update
-        progress = iteration / self.recipe.budget.updates
-        mine = range(iteration * num + self.processes.rank, (iteration + 1) * num, self.processes.num)
-        work = [self._work(number, progress) for number in mine]
-        yield Update(sum(count for count, _ in work), [make for _, make in work])
+    def _unreadable(self, samples: Sequence[Sample], seen: Seen) -> dict[int, str]:
+        rule, device = self.model.scorer.rule, self.processes.device
+        return problems(samples, partial(squared, rule=rule, device=device, known=seen))
 
-    def _work(self, number: int, progress: float) -> tuple[int, Callable[[], Loss]]:
-        """How many losses a bundle has, and how they are made."""
-        method = self.recipe.method
-        if method.loss in RATING_LOSSES:
-            samples = self.source.rated(number, progress)
-            return len(samples), partial(self._readable, samples, number, self._rating_loss)
-        bundle = self.source.bundle(number, progress)
-        if method.loss == "choice":
-            num = len(lists_of(bundle, method.dimension))
-            return num, partial(self._readable, bundle, number, self._choice)
-        return len(bundle), partial(self._readable, bundle, number, self._pair_loss)
-
-    def _readable(self, items: Sequence[Item], number: int, make: MakeLoss[Item]) -> Loss:
-        """The loss of the items whose media can be read; with `skips` the others are left out and counted."""
-        known: Squares = {}
-
-        def look(sample: Sample) -> None:
-            squared(sample, self.model.scorer.rule, self.processes.device, known)
-
-        items = usable(items, samples_of(items), look, self.skips)
-        return make(items, number, known) if items else self._nothing()
-
-    def _nothing(self) -> Loss:
-        """No losses; their sum has a gradient, which is zero."""
-        return Loss(self.parameters()[0].flatten()[:0].float(), {})
-
-    def _values(self, samples: Sequence[Sample], number: int, known: Squares) -> Tensor:
+    def _values(self, samples: Sequence[Sample], number: int, seen: Seen) -> Tensor:
         """What the loss reads (B,): values, times the learned factor where the loss has one."""
-        looks = looks_of(samples, self.model.scorer.rule, self.processes.device, known)
+        looks = looks_of(samples, self.model.scorer.rule, self.processes.device, seen)
         with self._draws(number):
             values = self.model.values(looks)
         return values * self.model.scorer.scale() if self.scaled else values
 
-    def _pair_loss(self, bundle: Sequence[PreferencePair], number: int, known: Squares) -> Loss:
+    def _pair_loss(self, bundle: Sequence[PreferencePair], number: int, seen: Seen) -> Loss:
         samples, first, second = distinct(bundle)
-        return pair_loss(self.recipe.method, self._values(samples, number, known), bundle, first, second)
+        return pair_loss(self.recipe.method, self._values(samples, number, seen), bundle, first, second)
 
-    def _choice(self, bundle: Sequence[PreferencePair], number: int, known: Squares) -> Loss:
+    def _list_loss(self, bundle: Sequence[PreferencePair], number: int, seen: Seen) -> Loss:
         lists = lists_of(bundle, self.recipe.method.dimension)
         if not lists:
             return self._nothing()
         samples = list({id(sample): sample for one in lists for sample in one.samples}.values())
         place = {id(sample): k for k, sample in enumerate(samples)}
-        return choice(self._values(samples, number, known), lists, place)
+        return choice(self._values(samples, number, seen), lists, place)
 
-    def _rating_loss(self, samples: Sequence[Sample], number: int, known: Squares) -> Loss:
-        values = self._values(samples, number, known)
+    def _rating_loss(self, samples: Sequence[Sample], number: int, seen: Seen) -> Loss:
+        values = self._values(samples, number, seen)
         return rating_loss(as_method(self.recipe.method), Readout(values[:, None]), samples)
 
-    @contextmanager
-    def _draws(self, number: int) -> Iterator[None]:
-        """Dropout that depends on the bundle alone, so that a resumed run goes on bit by bit."""
-        devices = [self.processes.device] if self.processes.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed_of(self.recipe.seed, "dropout", number))
-            yield
+    def finish(self, iteration: int, num_updates: int) -> Mapping[str, float]:
+        """Keep the factor of cosines in its range, before the average moves."""
+        return {**self._bound_scale(), **super().finish(iteration, num_updates)}
 
     @torch.no_grad()
-    def finish(self, iteration: int, num_updates: int) -> Mapping[str, float]:
-        """Keep the factor of cosines in its range, and move the average; early on it follows faster."""
-        told = {}
+    def _bound_scale(self) -> dict[str, float]:
+        found = {}
         for name, parameter in self._trained():
             if name.endswith("logit_scale"):
                 parameter.clamp_(0.0, LARGEST)
-                told["scale"] = float(parameter.exp())
-        decay = min(self.recipe.method.average, (1 + num_updates) / (10 + num_updates))
-        if self.averages:
-            for name, parameter in self._trained():
-                self.averages[name].lerp_(parameter, 1 - decay)
-        if self.skips is not None:
-            last = iteration + 1 == self.recipe.budget.updates
-            told |= self.skips.finish(self.recipe.data.pairs, last=last, processes=self.processes)
-        return told
-
-    def evaluate(self, iteration: int) -> Report:
-        """Held-out agreement of the averaged weights."""
-        if self.examine is None:
-            return Report()
-        with self.averaged() as model:
-            return Report(self.examine(model, self.recipe.evaluation.num_prompts))
+                found["scale"] = float(parameter.exp())
+        return found
 
     @contextmanager
     def result(self) -> Iterator[ClipReward]:
         """The reward that is saved, within a `with`: averaged, its adapters merged."""
         with self.averaged() as model, merged(model):
             yield model
-
-    def averaged(self) -> AbstractContextManager[ClipReward]:
-        """The reward with its averaged weights, within a `with`."""
-        return cast(AbstractContextManager[ClipReward], Averaged(cast(Any, self.model), self.averages))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Weights and averages."""
-        state = {f"model.{name}": parameter.detach() for name, parameter in self._trained()}
-        if self.skips is not None:
-            state |= self.skips.state()
-        return state | {f"average.{name}": value for name, value in self.averages.items()}
-
-    @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from `state_dict()`."""
-        for name, parameter in self._trained():
-            parameter.copy_(state[f"model.{name}"])
-        for name, value in self.averages.items():
-            value.copy_(state[f"average.{name}"])
-        if self.skips is not None:
-            self.skips.restore(state)
 
     def save(self, folder: Path) -> None:
         """The reward, not yet calibrated; `pipelines.train_clip` writes it again with its calibration."""

@@ -188,7 +188,7 @@ def test_a_saved_family_scores_the_same_bits(name: str, tmp_path: Path) -> None:
 
 
 def test_the_variance_is_that_of_normalised_scores() -> None:
-    from rewardmodels.training import with_calibration
+    from rewardmodels.calibrated import with_calibration
 
     reward = tiny_family("gaussian")
     plain = reward(samples=pictures(1)).log_variance

@@ -108,7 +108,7 @@ def test_averages_follow_and_are_swapped_in_only_for_a_while() -> None:
     with torch.no_grad():
         parameter.add_(1.0)
     task.finish(0, num_updates=1000)
-    torch.testing.assert_close(task.averages[name], before + 0.1)
+    torch.testing.assert_close(task.averages.values[name], before + 0.1)
     with task.averaged() as model:
         assert not model.training
         torch.testing.assert_close(dict(model.named_parameters())[name].detach(), before + 0.1)

@@ -117,7 +117,7 @@ def test_the_gradient_is_the_slope_of_the_score() -> None:
 
 
 def test_normalised_scores_and_probability() -> None:
-    from rewardmodels.training import with_calibration
+    from rewardmodels.calibrated import with_calibration
 
     reward = tiny_reward()
     plain = reward(samples=samples()).overall

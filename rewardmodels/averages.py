@@ -1,0 +1,47 @@
+"""Averaged weights: they follow those that are trained, and stand in for them where a model is examined and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class Averages(Generic[Model]):
+    """Moving averages of the weights of `model` that are trained; none where `decay` is 0."""
+
+    def __init__(self, model: Model, decay: float) -> None:
+        self.model, self.decay = model, decay
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.values = {name: p.detach().clone() for name, p in trained.items()} if decay else {}
+
+    @torch.no_grad()
+    def follow(self, num_updates: int) -> None:
+        """Move towards the weights; early on this is faster."""
+        decay = min(self.decay, (1 + num_updates) / (10 + num_updates))
+        for name, parameter in self.model.named_parameters():
+            if name in self.values:
+                self.values[name].lerp_(parameter, 1 - decay)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[Model]:
+        """Inside, the model has its averaged weights and is in evaluation mode."""
+        kept = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.values}
+        self._set(self.values)
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            self._set(kept)
+            self.model.train()
+
+    @torch.no_grad()
+    def _set(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.model.named_parameters():
+            if name in values:
+                parameter.copy_(values[name])

@@ -218,7 +218,7 @@ def _complete(start: Callable[[], Awaitable[dict[str, Record | str]]]) -> dict[s
         try:
             return asyncio.run(whole())
         except ExceptionGroup as group:
-            raise group.exceptions[0] from None
+            raise _all_of(group) from None
 
     try:
         asyncio.get_running_loop()
@@ -226,6 +226,19 @@ def _complete(start: Callable[[], Awaitable[dict[str, Record | str]]]) -> dict[s
         return run()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(run).result()
+
+
+def _all_of(group: ExceptionGroup) -> Exception:
+    """One error that tells every different one of a group; what users cannot mend stays a group with its traces."""
+    found: dict[str, Exception] = {}
+    for one in group.exceptions:
+        told = _all_of(one) if isinstance(one, ExceptionGroup) else one
+        found.setdefault(f"{type(told).__name__}: {told}", told)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if all(isinstance(one, ValueError | OSError) for one in found.values()):
+        return ValueError("; ".join(str(one) for one in found.values()))
+    return group
 
 
 def _content(part: Any) -> Record:

@@ -18,7 +18,7 @@ from PIL import Image
 from rewardmodels.judges.answers import Answers
 from rewardmodels.judges.budget import Budget
 from rewardmodels.judges.chat import Question, Sampling, ask
-from rewardmodels.judges.endpoint import Endpoint
+from rewardmodels.judges.endpoint import Endpoint, _complete
 from tests.unit.rewardmodels.judges.chat_server import Reply, likely, said, serve, text_of
 
 PICTURE = torch.arange(3 * 5 * 7).view(3, 5, 7) / 104
@@ -247,3 +247,34 @@ def test_an_answer_that_goes_on_is_marked_for_the_server() -> None:
     request = seen.requests[0]
     assert request["messages"][-1] == {"role": "assistant", "content": [{"type": "text", "text": "Verdict:"}]}
     assert request["continue_final_message"] is True and request["add_generation_prompt"] is False
+
+
+def failing(*errors: Exception) -> Callable[[], Any]:
+    """Requests side by side: the first fails at once, the others as they are called off."""
+
+    async def fail(error: Exception, seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            raise error from None
+        raise error
+
+    async def start() -> dict[str, Any]:
+        async with asyncio.TaskGroup() as group:
+            for k, error in enumerate(errors):
+                group.create_task(fail(error, 60.0 * k))
+        return {}
+
+    return start
+
+
+def test_all_errors_of_requests_side_by_side_are_told_in_one() -> None:
+    key, disk = ValueError("the key was refused: set KEY"), OSError("no space left on device")
+    with pytest.raises(ValueError, match=r"^the key was refused: set KEY; no space left on device$"):
+        _complete(failing(key, ValueError("the key was refused: set KEY"), disk))
+    with pytest.raises(OSError, match="no space left") as alone:
+        _complete(failing(disk, OSError("no space left on device")))
+    assert alone.type is OSError
+    with pytest.raises(ExceptionGroup) as both:
+        _complete(failing(key, KeyError("bug")))
+    assert {type(one) for one in both.value.exceptions} == {ValueError, KeyError}

@@ -15,11 +15,10 @@ from typing import Any
 from mmalign.config import load_config
 from mmalign.shapes import vocabulary
 from mmalign.shapes.worlds import WORLDS
-from mmalign.train import optimizers
 from mmalign.train.distributed import Processes
-from mmalign.train.loop import Run, Trainer
+from mmalign.train.loop import Trainer
 from pipelines import train_reward
-from pipelines.runs import Say
+from pipelines.runs import Say, optimizer_of, plan
 from pipelines.train_reward import calibrate
 from rewardmodels.calibrated import with_calibration
 from rewardmodels.clip import starts
@@ -43,23 +42,8 @@ def compose(recipe: ClipRecipe, processes: Processes) -> tuple[Trainer, ClipTrai
     skips = None if recipe.data.pairs in WORLDS else Skips()
     source = train_reward.build_source(_as_other(recipe), skips)
     task = ClipTraining(model, recipe, source, processes, examine=partial(examine, recipe), skips=skips)
-    settings = recipe.optimizer
-    plan = Run(
-        folder=Path(recipe.output),
-        iterations=recipe.budget.updates,
-        num_updates=recipe.budget.updates,
-        optimizer=settings,
-        checkpoint=recipe.checkpoint,
-        evaluate_every=recipe.evaluation.every,
-        recipe=recipe.model_dump(mode="json"),
-        trackers=recipe.trackers,
-        title="reward",
-        make_optimizer=partial(
-            optimizers.build, name=settings.name, lr=settings.lr, betas=settings.betas,
-            weight_decay=settings.weight_decay, not_matrices=task.not_matrices(),
-        ),
-    )  # fmt: skip
-    return Trainer(task, plan, processes), task
+    make = optimizer_of(recipe.optimizer, task.not_matrices())
+    return Trainer(task, plan(recipe, "reward", recipe.budget.updates, make_optimizer=make), processes), task
 
 
 def judged(

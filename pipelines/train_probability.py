@@ -7,7 +7,6 @@ gain) and `judge/`, which `--reward runs/.../judge` and `rewardmodels.load` read
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -17,13 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmalign.config import load_config, to_yaml
-from mmalign.train.distributed import Processes, start
-from mmalign.train.loop import Run, Trainer
-from mmalign.train.trackers import check_available
+from mmalign.config import load_config
+from mmalign.train.loop import Trainer
 from mmalign.types import PreferencePair, Sample
-from pipelines.runs import Say, report_left_out
-from pipelines.train_judge import compared, judged_in_pairs, line
+from pipelines.gains import compared, gain_line, judged_in_pairs, line
+from pipelines.runs import Say, begin, plan, report_left_out, write_config, write_quality
 from rewardmodels.batching import prepare
 from rewardmodels.examination import Judged, accuracy, judge_shapes
 from rewardmodels.judges import trainable
@@ -45,14 +42,12 @@ NAME = "probability"
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
     """Train to the end (or on from the newest checkpoint), measured before and after. Gives the figures."""
     recipe = load_config(config, overrides, ProbabilityRecipe)
-    check_available(recipe.trackers)
     folder = Path(recipe.output)
-    processes = Processes(start(folder, recipe.trackers))
-    tell: Say = say if processes.is_main else (lambda _: None)
+    processes, tell = begin(recipe, say)
     if processes.is_main:
-        _write_config(recipe, folder)
+        write_config(recipe, folder)
     skips = None if recipe.data.pairs == "shapes" else Skips()
-    judge = begin(recipe, str(processes.device))
+    judge = start_judge(recipe, str(processes.device))
     assert not isinstance(judge, ChecklistReward)
     task = ProbabilityTask(
         Learner(judge, recipe.judge, recipe.seed), recipe, bundles_of(recipe, skips), processes,
@@ -62,15 +57,16 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     tell(f"{judge.name}: {num:,} trained parameters, {processes.num} processes on {processes.device}")
     began = time.perf_counter()
     before = measured(recipe, judge)
-    tell(f"before: held-out accuracy {line(before)}")
-    counters = Trainer(task, _plan(recipe, folder), processes).train()
+    tell(f"before: {line(before)}")
+    counters = Trainer(task, plan(recipe, "judge", recipe.budget.iterations), processes).train()
     with task.learner.finished():
         after = measured(recipe, judge)
     cost = {"updates": counters.updates, "seconds": round(time.perf_counter() - began)}
     quality = compared(before, after) | cost
     report_left_out(skips, quality, tell)
     if processes.is_main:
-        _finish(quality, folder, after, tell)
+        write_quality(quality, folder)
+    tell(f"{gain_line(quality, after)}; {folder / 'judge'}")
     return quality
 
 
@@ -78,13 +74,13 @@ def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say
     """Learn the weights of a checklist from pairs, measured before (the judge file's weights) and after."""
     recipe = load_config(config, overrides, ChecklistRecipe)
     folder = Path(recipe.output)
-    _write_config(recipe, folder)
+    write_config(recipe, folder)
     skips = None if recipe.data.pairs == "shapes" else Skips()
-    judge = begin(recipe, "cuda" if torch.cuda.is_available() else "cpu")
+    judge = start_judge(recipe, "cuda" if torch.cuda.is_available() else "cpu")
     assert isinstance(judge, ChecklistReward)
     began = time.perf_counter()
     before = measured(recipe, judge)
-    say(f"before: held-out accuracy {line(before)}")
+    say(f"before: {line(before)}")
     bundles = bundles_of(recipe, skips)
     pairs = [pair for number in range(recipe.budget.iterations) for pair in bundles.bundle(number)]
     look = partial(prepare, modalities=judge.modalities)
@@ -106,25 +102,12 @@ def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say
         "seconds": round(time.perf_counter() - began),
     }
     report_left_out(skips, quality, say)
-    _finish(quality, folder, after, say)
+    write_quality(quality, folder)
+    say(f"{gain_line(quality, after)}; {folder / 'judge'}")
     return quality
 
 
-def _write_config(recipe: AnyRecipe, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-
-
-def _finish(quality: dict[str, Any], folder: Path, after: dict[str, Judged], say: Say) -> None:
-    (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
-    gained = "".join(
-        f"; gained {part['mean']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
-        for part in quality["gain"].values()
-    )
-    say(f"after: held-out accuracy {line(after)}{gained}; {folder / 'judge'}")
-
-
-def begin(recipe: AnyRecipe, device: str) -> Judge:
+def start_judge(recipe: AnyRecipe, device: str) -> Judge:
     """The judge that training starts from."""
     how = recipe.judge
     return trainable.start_from(
@@ -140,20 +123,6 @@ def bundles_of(recipe: AnyRecipe, skips: Skips | None) -> Bundles:
         return ShapesBundles(data, recipe.seed)
     return FileBundles(
         CritiquedSource(Path(data.pairs), data.comparisons, recipe.seed, ("overall",), skips=skips)
-    )
-
-
-def _plan(recipe: ProbabilityRecipe, folder: Path) -> Run:
-    return Run(
-        folder=folder,
-        iterations=recipe.budget.iterations,
-        num_updates=recipe.budget.iterations,
-        optimizer=recipe.optimizer,
-        checkpoint=recipe.checkpoint,
-        evaluate_every=recipe.evaluation.every,
-        recipe=recipe.model_dump(mode="json"),
-        trackers=recipe.trackers,
-        title="judge",
     )
 
 

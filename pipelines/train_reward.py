@@ -7,7 +7,6 @@ measured.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,19 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from mmalign.config import load_config, to_yaml
+from mmalign.config import load_config
 from mmalign.shapes import vocabulary
 from mmalign.shapes.worlds import WORLDS
 from mmalign.stats import agreement
 from mmalign.stats.calibration import fit_temperature
-from mmalign.train import optimizers
-from mmalign.train.distributed import Processes, start
-from mmalign.train.loop import Run, Trainer
-from mmalign.train.trackers import check_available
+from mmalign.train.distributed import Processes
+from mmalign.train.loop import Trainer
 from pipelines import checks
-from pipelines.runs import Say, report_left_out
+from pipelines.runs import Say, begin, optimizer_of, plan, report_left_out, write_config, write_quality
 from rewardmodels.calibrated import with_calibration
 from rewardmodels.card import card
 from rewardmodels.clips import VideoRule
@@ -63,17 +59,14 @@ def train(
     say: Say,
 ) -> dict[str, Any]:
     """What every kind of reward goes through: `compose` puts its training together, `finish` measures and saves it."""
-    check_available(recipe.trackers)
     require_data(recipe.data)
     folder = Path(recipe.output)
-    processes = Processes(start(folder, recipe.trackers))
+    processes, tell = begin(recipe, say)
     trainer, task = compose(recipe, processes)
-    tell: Say = say if processes.is_main else (lambda _: None)
     num = sum(parameter.numel() for parameter in task.parameters())
     tell(f"{recipe.model.name}: {num:,} trained parameters, {processes.num} processes on {processes.device}")
     if processes.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+        write_config(recipe, folder)
     counters = trainer.train()
     if not processes.is_main:
         return {}
@@ -84,7 +77,7 @@ def train(
     }
     quality = finish(recipe, task, folder, cost)
     report_left_out(task.skips, quality, tell)
-    (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
+    write_quality(quality, folder)
     tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
     return quality
 
@@ -102,32 +95,8 @@ def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, Reward
         build_model(recipe), recipe, build_source(recipe, skips), processes, examine=partial(examine, recipe),
         skips=skips,
     )  # fmt: skip
-    settings = recipe.optimizer
-    make = partial(make_optimizer, recipe, task)
-    plan = Run(
-        folder=Path(recipe.output),
-        iterations=recipe.budget.updates,
-        num_updates=recipe.budget.updates,
-        optimizer=settings,
-        checkpoint=recipe.checkpoint,
-        evaluate_every=recipe.evaluation.every,
-        recipe=recipe.model_dump(mode="json"),
-        trackers=recipe.trackers,
-        title="reward",
-        make_optimizer=make,
-    )
-    return Trainer(task, plan, processes), task
-
-
-def make_optimizer(
-    recipe: RewardRecipe, task: RewardTraining, parameters: list[nn.Parameter]
-) -> torch.optim.Optimizer | optimizers.Joint:
-    """The recipe's optimiser."""
-    settings = recipe.optimizer
-    return optimizers.build(
-        parameters, name=settings.name, lr=settings.lr, betas=settings.betas,
-        weight_decay=settings.weight_decay, not_matrices=task.not_matrices(),
-    )  # fmt: skip
+    make = optimizer_of(recipe.optimizer, task.not_matrices())
+    return Trainer(task, plan(recipe, "reward", recipe.budget.updates, make_optimizer=make), processes), task
 
 
 def build_model(recipe: RewardRecipe) -> VlmReward:

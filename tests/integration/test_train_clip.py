@@ -11,7 +11,7 @@ import torch
 
 import rewardmodels
 from mmalign.__main__ import main
-from mmalign.config import load_config
+from mmalign.config import available_recipes, load_config
 from mmalign.media import write
 from mmalign.shapes import Law
 from mmalign.shapes.pairs import write_pairs
@@ -28,18 +28,17 @@ TINY = [
     "model.scratch.text_layers=1", "data.shapes.families=2", "data.shapes.images=2", "budget.updates=4",
     "evaluation.every=2", "evaluation.num_prompts=4", "evaluation.final_prompts=8", "checkpoint.every=1",
 ]  # fmt: skip
-BLIP = [
-    "model.score=blip", "model.head={widths: [16, 8], dropout: 0.1}", "model.images=all", "model.texts=1",
-    "method={loss: bradley_terry, dimension: overall}",
-]  # fmt: skip
-SOCIAL = ["model.score=cosine", "method={loss: triplet, margin: 0.2}"]
 CASES = {
-    "pick": ("clip/pick-like", []),
-    "hps": ("clip/hps-like", []),
-    "aesthetic": ("clip/aesthetic-like", ["model.head.widths=[16, 8]"]),
-    "blip": ("clip/aesthetic-like", BLIP),
-    "social": ("clip/pick-like", SOCIAL),
+    "clip/pick-like": [],
+    "clip/hps-like": [],
+    "clip/aesthetic-like": ["model.head.widths=[16, 8]"],
+    "clip/image-reward-like": ["model.head.widths=[16, 8]", "model.texts=1"],
+    "clip/social-like": [],
 }
+
+
+def test_every_recipe_is_trained_here() -> None:
+    assert set(CASES) == {name for name in available_recipes() if name.startswith("clip/")}
 
 
 def call(*words: str) -> int:
@@ -58,10 +57,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return reward.state_dict()
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_score_gives_what_the_trained_reward_gives(tmp_path: Path, case: str) -> None:
-    recipe, words = CASES[case]
-    assert call("train-reward", recipe, *TINY, *words, f"output={tmp_path / 'run'}") == 0
+@pytest.mark.parametrize("recipe", CASES)
+def test_score_gives_what_the_trained_reward_gives(tmp_path: Path, recipe: str) -> None:
+    assert call("train-reward", recipe, *TINY, *CASES[recipe], f"output={tmp_path / 'run'}") == 0
     quality = json.loads((tmp_path / "run" / "quality.json").read_text())
     assert 0 < quality["ratio"] <= 1 and quality["updates"] == 4
     reward = rewardmodels.load(str(tmp_path / "run" / "reward"))
@@ -84,15 +82,20 @@ def test_score_gives_what_the_trained_reward_gives(tmp_path: Path, case: str) ->
     torch.testing.assert_close(got, reward(samples=samples).overall, atol=1e-5, rtol=1e-5)
 
 
-def test_the_saved_reward_is_the_one_in_memory_bit_by_bit(tmp_path: Path) -> None:
-    recipe = load_config("clip/pick-like", [*TINY, f"output={tmp_path}"], ClipRecipe)
+@pytest.mark.parametrize("name", CASES)
+def test_the_saved_reward_is_the_one_in_memory_bit_by_bit(tmp_path: Path, name: str) -> None:
+    recipe = load_config(name, [*TINY, *CASES[name], "budget.updates=2", f"output={tmp_path}"], ClipRecipe)
     trainer, task = train_clip.compose(recipe, Processes())
-    trainer.train()
+    first = {key: value.clone() for key, value in task.model.state_dict().items()}
+    assert trainer.train().updates == 2
     train_clip.finish(recipe, task, tmp_path, {})
     samples = [Sample("a red circle", image) for image in torch.rand(5, 3, 32, 32)]
     with task.result() as model:
         expected = model(samples=samples).overall
-    assert torch.equal(rewardmodels.load(str(tmp_path / "reward"))(samples=samples).overall, expected)
+        assert any(not torch.equal(value, first[key]) for key, value in model.state_dict().items())
+    loaded = rewardmodels.load(str(tmp_path / "reward"))
+    assert torch.equal(loaded(samples=samples).overall, expected) and bool(torch.isfinite(expected).all())
+    assert loaded.settings.score == recipe.model.score and loaded.settings.std != (1.0,)  # standardised
 
 
 def test_a_stopped_run_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 Shape legend: `T` frames, `C H W` colour planes and pixels. Everything read is (T, 3, H, W) float32 in [0, 1], RGB; an
 image is T = 1. Everything written is the same, or (3, H, W).
 
-What is done to a file, so that every reward sees the same pixels:
+What is done to a file (`mmalign.picture`, `mmalign.video`), so that every reward sees the same pixels:
 
 - the EXIF orientation of photographs and the display rotation of videos are applied;
 - transparency is laid over white;
@@ -22,10 +22,7 @@ What cannot be read is a `ValueError` that names the file and the mend.
 
 from __future__ import annotations
 
-import math
 import os
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -34,32 +31,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from mmalign import video
+from mmalign import picture, video
+from mmalign.picture import BROKEN, MAX_PIXELS, count_frames, exif_of, from_pil, open_image, to_tensor
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".jfif"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v", ".gif"})
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""What Pillow is asked to try; its JPEG includes the multi-picture files of cameras."""
-MAX_PIXELS = 2**26
-"""Largest picture read, 67 million pixels: 8192 x 8192."""
-KEPT_PIXELS = 2**24
-"""Most pixels kept of a picture, 17 million: 4096 x 4096."""
-
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    EOFError,
-    ValueError,
-    TypeError,
-    IndexError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
-"""What Pillow's decoders raise on damaged data."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +68,20 @@ def read(path: Path | str, *, fps: float | None = None, max_frames: int | None =
     if file.suffix.lower() == ".gif":
         return _read_gif(file, fps, max_frames)
     if is_video(file):
-        return _to_tensor(video.decode(file, fps=fps, max_frames=max_frames))
-    return _read_picture(file, str(file), MAX_PIXELS)
+        return to_tensor(video.decode(file, fps=fps, max_frames=max_frames))
+    return picture.read(file, str(file), MAX_PIXELS)
 
 
 def read_bytes(data: bytes, *, name: str = "the picture", max_pixels: int = MAX_PIXELS) -> Tensor:
     """A picture (1, 3, H, W) in [0, 1] from the bytes of its file, as `read` would; `name` is how errors call it."""
-    return _read_picture(BytesIO(data), name, max_pixels)
+    return picture.read(BytesIO(data), name, max_pixels)
 
 
 def probe_bytes(data: bytes, *, name: str = "the picture") -> Info:
     """Size (as stored) and number of frames of a picture or GIF from the header in its bytes; decodes nothing."""
-    with _open_image(BytesIO(data), name, None) as image:
+    with open_image(BytesIO(data), name, None) as image:
         kind: Literal["image", "video"] = "video" if image.format == "GIF" else "image"
-        return Info(kind, *image.size, _num_frames(image, name), None)
+        return Info(kind, *image.size, count_frames(image, name), None)
 
 
 def probe(path: Path | str) -> Info:
@@ -111,32 +90,21 @@ def probe(path: Path | str) -> Info:
     if is_video(file) and file.suffix.lower() != ".gif":
         index = video.index(file)
         return Info("video", index.width, index.height, len(index.times), index.fps)
-    with _open_image(file, str(file), MAX_PIXELS) as image:
+    with open_image(file, str(file), MAX_PIXELS) as image:
         # Pillow reports TIFFs as turned already
-        turned = image.format != "TIFF" and _exif(image, str(file)).get(0x0112, 1) in (5, 6, 7, 8)
+        turned = image.format != "TIFF" and exif_of(image, str(file)).get(0x0112, 1) in (5, 6, 7, 8)
         width, height = reversed(image.size) if turned else image.size
-        num_frames = _num_frames(image, str(file))
+        num_frames = count_frames(image, str(file))
         return Info("video" if is_video(file) else "image", width, height, num_frames, None)
 
 
 def num_pixels(path: Path | str) -> int:
     """Width times height of a picture by its header; 0 where it cannot be read or is too large to be."""
     try:
-        with _open_image(Path(path), str(path), MAX_PIXELS) as image:
+        with open_image(Path(path), str(path), MAX_PIXELS) as image:
             return image.width * image.height
     except ValueError:
         return 0
-
-
-def from_pil(image: Image.Image) -> Tensor:
-    """(1, 3, H, W) in [0, 1] from any Pillow image."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return _to_tensor(np.asarray(image.convert("RGB"))[None])
 
 
 def to_pil(frame: Tensor) -> Image.Image:
@@ -191,99 +159,9 @@ def _existing(path: Path | str) -> Path:
     return file
 
 
-def _open_image(file: Path | BytesIO, name: str, max_pixels: int | None) -> Image.Image:
-    """The header of a picture, its size within bounds."""
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except Image.DecompressionBombError as problem:
-        raise ValueError(
-            f"{name} has far more than the {(max_pixels or MAX_PIXELS) / 1e6:.3g} million pixels read: scale it down"
-        ) from problem
-    except _BROKEN as problem:
-        raise ValueError(
-            f"{name} is damaged or not a picture ({problem}); export it again as PNG"
-        ) from problem
-    width, height = image.size
-    if max_pixels is not None and width * height > max_pixels:
-        image.close()
-        raise ValueError(
-            f"{name} has {width} x {height} pixels, more than the {max_pixels / 1e6:.3g} million read: scale it down"
-        )
-    return image
-
-
-def _num_frames(image: Image.Image, name: str) -> int:
-    """Frames of an animation, pages of a document; the further pictures of a camera's JPEG do not count."""
-    try:
-        return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
-    except _BROKEN as problem:
-        raise ValueError(f"{name} is damaged or cut short ({problem}); fetch or export it again") from problem
-
-
-def _exif(image: Image.Image, name: str) -> Image.Exif:
-    """What the camera noted; a PNG may have it behind the pixels, which are then decoded."""
-    try:
-        return image.getexif()
-    except _BROKEN as problem:
-        raise ValueError(f"{name} is damaged or cut short ({problem}); fetch or export it again") from problem
-
-
-def _read_picture(file: Path | BytesIO, name: str, max_pixels: int) -> Tensor:
-    """(1, 3, H, W) of a file that holds one picture."""
-    with _open_image(file, name, max_pixels) as image:
-        num_frames = _num_frames(image, name)
-        if num_frames > 1:
-            raise ValueError(
-                f"{name} is an animated or multi-page picture of {num_frames} frames: save the frame you mean as "
-                "PNG, or convert it to MP4 to have it read as a video"
-            )
-        return from_pil(_decoded(image, name))
-
-
-def _decoded(image: Image.Image, name: str) -> Image.Image:
-    """The pixels, decoded here so that damage is noticed here."""
-    try:
-        size = _kept_size(*image.size)
-        if size != image.size:
-            image.draft(None, size)  # JPEG decodes at half, a quarter, an eighth by itself
-        image.load()
-        return ImageOps.exif_transpose(image if size == image.size else _smaller(image, size))
-    except _BROKEN as problem:
-        raise ValueError(f"{name} is damaged or cut short ({problem}); fetch or export it again") from problem
-
-
-def _kept_size(width: int, height: int) -> tuple[int, int]:
-    """The size of a picture within `KEPT_PIXELS`, its shape kept.
-
-    >>> _kept_size(640, 480), _kept_size(20_000, 3_000)
-    ((640, 480), (10575, 1586))
-    """
-    scale = math.sqrt(KEPT_PIXELS / (width * height))
-    if scale >= 1.0:
-        return width, height
-    if height < width:
-        kept = max(1, int(height * scale))
-        return min(int(width * scale), KEPT_PIXELS // kept), kept
-    kept = max(1, int(width * scale))
-    return kept, min(int(height * scale), KEPT_PIXELS // kept)
-
-
-def _smaller(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scaled down, every pixel counting, in a kind whose values may be averaged and never beyond their range."""
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image.info.pop("transparency", None)
-    elif image.mode == "1":
-        image = image.convert("L")
-    exif = image.getexif()
-    made = image.resize(size, Image.Resampling.HAMMING)
-    made.getexif().update(exif)
-    return made
-
-
 def _read_gif(file: Path, fps: float | None, max_frames: int | None) -> Tensor:
     """All chosen frames of a GIF, each at its own time, transparency over white."""
-    with _open_image(file, str(file), MAX_PIXELS) as image:
+    with open_image(file, str(file), MAX_PIXELS) as image:
         try:
             times, clock = [], 0.0
             for position in range(getattr(image, "n_frames", 1)):
@@ -296,34 +174,9 @@ def _read_gif(file: Path, fps: float | None, max_frames: int | None) -> Tensor:
             for position in chosen:
                 image.seek(position)
                 frames.append(from_pil(image.convert("RGBA")))
-        except _BROKEN as problem:
+        except BROKEN as problem:
             raise ValueError(f"{file} could not be read as a GIF ({problem})") from problem
     return torch.cat(frames)
-
-
-def _deep_grey(image: Image.Image) -> Tensor:
-    """16-bit, 32-bit and floating-point grey as RGB."""
-    grey = np.asarray(image).astype(np.float32)
-    if image.mode != "F":
-        grey = grey / 65535.0
-    if not np.isfinite(grey).all() or grey.min() < 0.0 or grey.max() > 1.0:
-        raise ValueError(
-            f"{_name(image)} holds grey values outside the range of its kind; export it as 8-bit PNG"
-        )
-    return torch.from_numpy(grey)[None, None].repeat(1, 3, 1, 1)
-
-
-def _name(image: Image.Image) -> str:
-    return str(getattr(image, "filename", "") or "the picture")
-
-
-def _to_tensor(pixels: np.ndarray) -> Tensor:
-    """(T, H, W, 3) uint8 to (T, 3, H, W) float32, no copy of the whole in between."""
-    num_frames, height, width, planes = pixels.shape
-    made = torch.empty(num_frames, planes, height, width)
-    for frame, shown in zip(made, pixels, strict=True):
-        frame.copy_(torch.tensor(shown).permute(2, 0, 1))
-    return made.div_(255.0)
 
 
 def _to_bytes(frames: Tensor, name: str) -> np.ndarray:

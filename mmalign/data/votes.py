@@ -17,7 +17,8 @@ import numpy as np
 
 from mmalign.data.labels import PairLabel, views
 from mmalign.data.records import group_of
-from mmalign.stats.votes import DawidSkene, Votes, dawid_skene, soft_shares
+from mmalign.stats.soft_labels import soft_shares
+from mmalign.stats.votes import DawidSkene, Votes, dawid_skene
 from mmalign.types import Annotation, Candidate, Comparison
 
 Method = Literal["dawid-skene", "counts"]

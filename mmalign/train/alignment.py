@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmalign.config import Grpo, Recipe
+from mmalign.config import Recipe
 from mmalign.data.prompts import Plan, Prompt, PromptSource, plan
+from mmalign.method_options import Grpo
 from mmalign.pending import Pending
 from mmalign.policies.base import Policy
 from mmalign.train import credit

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mmalign.arithmetic import apply_rule
 from mmalign.composition import labels
-from mmalign.config import Grpo, MethodOptions, Nft, Recipe, Rwr
+from mmalign.config import Recipe
+from mmalign.method_options import Grpo, MethodOptions, Nft, Rwr
 from mmalign.objectives.advantages import combined_advantages
 from mmalign.objectives.rwr import reward_weights
 from mmalign.objectives.sft import best_of_group

@@ -27,7 +27,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mmalign.config import Dpo, Grpo, MethodOptions, Nft, Recipe
+from mmalign.config import Recipe
+from mmalign.method_options import Dpo, Grpo, MethodOptions, Nft
 from mmalign.objectives.dpo import dpo, npo
 from mmalign.objectives.grpo import gaussian_kl, guard, ppo_clip
 from mmalign.objectives.nft import behavior_decay, nft, optimality

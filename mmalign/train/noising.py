@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmalign.config import Levels
+from mmalign.method_options import Levels
 from mmalign.process import Process
 from mmalign.seeds import generator, generators, normal
 

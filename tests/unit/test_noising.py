@@ -10,7 +10,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from pydantic import ValidationError
 
-from mmalign.config import Levels
+from mmalign.method_options import Levels
 from mmalign.process import from_scheduler
 from mmalign.train.noising import dropped, levels_for
 

@@ -7,13 +7,12 @@ import pytest
 from scipy.special import expit
 
 from mmalign.stats.peers import peer_review
+from mmalign.stats.soft_labels import soft_labels, soft_shares
 from mmalign.stats.votes import (
     Votes,
     bradley_terry,
     crowd_bradley_terry,
     dawid_skene,
-    soft_labels,
-    soft_shares,
 )
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from mmalign.config import Checkpoint, Optimizer, to_yaml
 from mmalign.train import optimizers
 from mmalign.train.distributed import Processes, start
-from mmalign.train.loop import Run
+from mmalign.train.loop import Counters, Run
 from mmalign.train.trackers import check_available
 from rewardmodels.recipe import RewardOptimizer
 from rewardmodels.skips import Skips
@@ -64,6 +64,15 @@ def plan(recipe: Recipe, title: str, iterations: int, *, updates_each: int = 1, 
         title=title,
         **more,
     )
+
+
+def require_learned(counters: Counters, pairs: str) -> None:
+    """ValueError where a judge went through its pairs and none could teach it."""
+    if counters.updates == counters.skipped == 0:
+        raise ValueError(
+            f"{pairs}: no comparison has two pictures of one prompt and a winner of 'overall', so nothing was "
+            "learned: `mmalign data check` shows what it holds"
+        )
 
 
 def optimizer_of(

@@ -16,7 +16,7 @@ from typing import Any
 from mmalign.config import load_config
 from mmalign.train.loop import Run, Trainer
 from pipelines.gains import compared, gain_line, judged_in_pairs, line
-from pipelines.runs import Say, begin, plan, report_left_out, write_config, write_quality
+from pipelines.runs import Say, begin, plan, report_left_out, require_learned, write_config, write_quality
 from rewardmodels.examination import Judged, accuracy, judge_shapes
 from rewardmodels.judges.verdict_model import VerdictModel, start_from
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
@@ -45,7 +45,8 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     tell(f"before reinforcement: {line(before)}")
     task = VerdictTask(model, recipe, bundles, processes, examine, skips)
     each = recipe.method.updates_per_iteration
-    Trainer(task, plan(recipe, "judge", recipe.budget.iterations, updates_each=each), processes).train()
+    made = plan(recipe, "judge", recipe.budget.iterations, updates_each=each)
+    require_learned(Trainer(task, made, processes).train(), recipe.data.pairs)
     after = measured(recipe, model)
     quality = compared(before, after) | {"seconds": round(time.perf_counter() - began)}
     report_left_out(skips, quality, tell)

@@ -20,7 +20,7 @@ from mmalign.config import load_config
 from mmalign.train.loop import Trainer
 from mmalign.types import PreferencePair, Sample
 from pipelines.gains import compared, gain_line, judged_in_pairs, line
-from pipelines.runs import Say, begin, plan, report_left_out, write_config, write_quality
+from pipelines.runs import Say, begin, plan, report_left_out, require_learned, write_config, write_quality
 from rewardmodels.batching import prepare
 from rewardmodels.examination import Judged, accuracy, judge_shapes
 from rewardmodels.judges import trainable
@@ -59,6 +59,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     before = measured(recipe, judge)
     tell(f"before: {line(before)}")
     counters = Trainer(task, plan(recipe, "judge", recipe.budget.iterations), processes).train()
+    require_learned(counters, recipe.data.pairs)
     with task.learner.finished():
         after = measured(recipe, judge)
     cost = {"updates": counters.updates, "seconds": round(time.perf_counter() - began)}

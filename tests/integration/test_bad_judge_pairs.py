@@ -140,3 +140,30 @@ def test_judges_of_probabilities_and_checklists_leave_it_out_too(tmp_path: Path,
     left_out = run(f"judge/{name}", words, say=told.append)["left_out"]
     assert (left_out["read"], left_out["lines"], left_out["media"]) == (12, 1, 2)
     assert any("left out 3 of 12 comparisons" in line for line in told)
+
+
+@pytest.mark.parametrize("name", ["shapes", "paco-like"])
+def test_a_file_without_a_winner_is_told_and_not_passed_over(tmp_path: Path, name: str) -> None:
+    path = drawn(tmp_path / "data", 3)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line["annotations"] = [{"dim": "overall", "kind": "pair", "i": 0, "j": 1, "label": "tie"}]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    output = f"output={tmp_path / 'run'}"
+    words = options(tmp_path, path, iterations=2)
+    if name != "shapes":
+        words = [*SMALL, f"data.pairs={path}", "data.heldout=null", "budget.iterations=2"]
+    run = train_judge.run if name == "shapes" else train_probability.run
+    with pytest.raises(ValueError, match=r"no comparison has two pictures of one prompt and a winner"):
+        run(f"judge/{name}", [*words, output], say=str)
+
+
+def test_a_checkpoint_from_before_there_were_counts_is_gone_on_from(tmp_path: Path) -> None:
+    path = drawn(tmp_path / "data", 1)
+    task = task_of(path, 1, None)
+    skips = Skips(read=3)
+    again = task_of(path, 1, skips)
+    again.load_state_dict(task.state_dict())
+    assert skips.read == 3
+    again.load_state_dict(task_of(path, 1, Skips(read=7, media=1)).state_dict())
+    assert (skips.read, skips.media) == (7, 1)

@@ -4,7 +4,7 @@
 
 Published rewards start from a VLM that has learned to see, and so do these. The start of a world is a tiny Qwen3-VL:
 of images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
-`reward/base-reward-like` for `--start-updates` updates. From it a run takes the recipe of its family,
+`reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From it a run takes the recipe of its family,
 `reward/<family>`, with a new head and a new template, for `--updates` updates on the endless stream of the world,
 whose annotators are uncertain and see ties. Measured on prompts that were neither trained nor calibrated on: the pair
 accuracy that fresh answers can be expected to give, beside the best that anyone could reach, and their ratio; the same
@@ -176,7 +176,7 @@ def start_of(world: str, options: argparse.Namespace) -> Path:
                 f"optimizer.lr={AGAIN}",
             ]
         common = shared(world, options.start_updates, options)
-        train_reward.run(f"reward/{FIRST}", [*common, *begin, f"output={target}", *options.set_start])
+        train_reward.run(f"reward/{FIRST}", [*common, *options.set_start, *begin, f"output={target}"])
     return reward
 
 

@@ -2,13 +2,13 @@
 
     python benchmarks/reward_families.py --worlds images edits videos
 
-Published rewards start from a VLM that has learned to see, and so do these. The start of a world is a tiny Qwen3-VL:
-of images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
-`reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From it a run takes the recipe of its family,
-`reward/<family>`, with a new head and a new template, for `--updates` updates on the endless stream of the world,
-whose annotators are uncertain and see ties. Measured on prompts that were neither trained nor calibrated on: the pair
-accuracy that fresh answers can be expected to give, beside the best that anyone could reach, and their ratio; the same
-three ways, with ties by the calibrated threshold; by dimension where there are several; and the probes of
+Published rewards start from a VLM that has learned to see, and so do these. The start of a world is a tiny Qwen3-VL: of
+images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
+`reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From it a run takes the recipe of
+its family, `reward/<family>`, with a new head and a new template, for `--updates` updates on the endless stream of the
+world, whose annotators are uncertain and see ties. Measured on prompts that were neither trained nor calibrated on: the
+pair accuracy that fresh answers can be expected to give, beside the best that anyone could reach, and their ratio; the
+same three ways, with ties by the calibrated threshold; by dimension where there are several; and the probes of
 `rewardmodels.shape_probes`. Results go to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is
 not run again, and what was stopped goes on.
 

@@ -26,6 +26,6 @@ def run(settings: Serve) -> None:
             max_wait=settings.max_wait_ms / 1000,
             max_waiting=settings.max_waiting,
         )
-        for judge in judges.load(settings.rewards)
+        for judge in judges.load(settings.rewards, company="groups")
     }
     server.run(desks, listening, token=settings.token, limits=limits)

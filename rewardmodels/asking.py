@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from mmalign.types import RewardModel, Sample, Scores
+from rewardmodels.combine import group_ids
 
 
 def ask(model: RewardModel, samples: Sequence[Sample], *, name: str | None = None) -> Scores:
@@ -22,18 +23,39 @@ def ask(model: RewardModel, samples: Sequence[Sample], *, name: str | None = Non
     fitting = [k for k, sample in enumerate(samples) if sample.modality in model.modalities]
     if len(fitting) == len(samples):
         return _ask(model, samples, name or model.name)
-    asked = _ask(model, [samples[k] for k in fitting], name or model.name) if fitting else None
-    rows = {k: row for row, k in enumerate(fitting)}
     kinds = " and ".join(sorted(model.modalities))
-    parts = []
-    for k, sample in enumerate(samples):
-        if k in rows and asked is not None:
-            parts.append(asked.select([rows[k]]))
-        else:
-            parts.append(
-                _like(Scores.failed([f"judges {kinds}, not {sample.modality}"], model.dimensions), asked)
-            )
-    return Scores.cat(parts)
+    reasons = [
+        None if sample.modality in model.modalities else f"judges {kinds}, not {sample.modality}"
+        for sample in samples
+    ]
+    if not fitting:
+        return Scores.failed([reason for reason in reasons if reason is not None], model.dimensions)
+    return among(_ask(model, [samples[k] for k in fitting], name or model.name), reasons)
+
+
+def ask_by_group(model: RewardModel, samples: Sequence[Sample]) -> Scores:
+    """As `ask`, each group in a call of its own: no score depends on which groups happen to come together."""
+    ids = group_ids(samples)
+    places = [torch.nonzero(ids == number).flatten() for number in ids.unique()]
+    parts = [ask(model, [samples[k] for k in place.tolist()]) for place in places]
+    return joined(parts, model.dimensions).select(torch.cat(places).argsort())
+
+
+def among(scores: Scores, reasons: Sequence[str | None]) -> Scores:
+    """A row for each of `reasons`: the scores, in their order, of those that have none; the others failed."""
+    good = [k for k, reason in enumerate(reasons) if reason is None]
+    bad = [k for k, reason in enumerate(reasons) if reason is not None]
+    lost = Scores.failed([reason for reason in reasons if reason is not None], scores.names)
+    return joined([scores, lost], scores.names).select(torch.tensor([*good, *bad]).argsort())
+
+
+def joined(parts: Sequence[Scores], names: tuple[str, ...]) -> Scores:
+    """Rows one after the other; the variance of failed parts is unknown where others have one."""
+    if not parts:
+        return Scores.failed([], names)
+    certain = next((part for part in parts if part.log_variance is not None), None)
+    certain = certain or next((part for part in parts if part.overall_log_variance is not None), None)
+    return Scores.cat([_like(part, certain) for part in parts])
 
 
 @torch.no_grad()
@@ -45,9 +67,7 @@ def _ask(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
             return Scores.failed([_words(problem)], model.dimensions)
         if getattr(model, "needs_group", False):
             return _without_broken(model, samples, name, _words(problem))
-        parts = [_ask(model, [sample], name) for sample in samples]
-        certain = next((part for part in parts if part.overall_log_variance is not None), None)
-        return Scores.cat([_like(part, certain) for part in parts])
+        return joined([_ask(model, [sample], name) for sample in samples], model.dimensions)
     if len(scores) != len(samples):
         raise ValueError(
             f"{name} gave {len(scores)} scores for {len(samples)} samples: it must give one each"
@@ -61,10 +81,7 @@ def _without_broken(model: RewardModel, samples: Sequence[Sample], name: str, wh
     good = [k for k, reason in enumerate(reasons) if reason is None]
     if len(good) in (0, len(samples)):
         return Scores.failed([reason or why for reason in reasons], model.dimensions)
-    rest = _ask(model, [samples[k] for k in good], name)
-    lost = _like(Scores.failed([reason for reason in reasons if reason is not None], model.dimensions), rest)
-    order = [*good, *(k for k, reason in enumerate(reasons) if reason is not None)]
-    return Scores.cat([rest, lost]).select(torch.tensor(order).argsort())
+    return among(_ask(model, [samples[k] for k in good], name), reasons)
 
 
 def _refusal(model: RewardModel, sample: Sample) -> str | None:
@@ -79,13 +96,16 @@ def _words(problem: ValueError) -> str:
     return " ".join(str(problem).split())
 
 
-def _like(failed: Scores, other: Scores | None) -> Scores:
-    """Failed scores with an unknown variance where the others have one, so that they can stand together."""
-    if other is None or other.overall_log_variance is None or failed.overall_log_variance is not None:
-        return failed
-    dimensions = None if other.log_variance is None else torch.full_like(failed.values, float("nan"))
-    overall = torch.full_like(failed.overall, float("nan"))
-    return replace(failed, log_variance=dimensions, overall_log_variance=overall)
+def _like(scores: Scores, other: Scores | None) -> Scores:
+    """The scores with an unknown variance where the others have one, so that they can stand together."""
+    if other is None:
+        return scores
+    logs, overall = scores.log_variance, scores.overall_log_variance
+    if logs is None and other.log_variance is not None:
+        logs = torch.full_like(scores.values, float("nan"))
+    if overall is None:
+        overall = torch.full_like(scores.overall, float("nan"))
+    return replace(scores, log_variance=logs, overall_log_variance=overall)
 
 
 def _on_cpu(scores: Scores) -> Scores:

@@ -16,7 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from mmalign.types import RewardModel, Sample, Scores
-from rewardmodels.asking import ask
+from rewardmodels.asking import ask, ask_by_group
+from rewardmodels.combine import needs_group
 
 
 class Full(Exception):
@@ -36,8 +37,8 @@ class _Job:
 class Desk:
     """One reward, its queue and its thread. `max_batch` and `max_waiting` count samples, `max_wait` is in seconds.
 
-    A job larger than `max_batch` is judged alone. A reward that compares the samples of one call
-    (`needs_group`) never sees the jobs of two clients at once.
+    A job larger than `max_batch` is judged alone. A reward that compares samples (`needs_group`) sees each group of
+    a job whole and by itself, and never the jobs of two clients at once.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Desk:
         if max_batch < 1 or max_waiting < 1 or max_wait < 0:
             raise ValueError("max_batch and max_waiting must be at least 1, and max_wait not below 0")
         self.reward = reward
-        self.max_batch = 1 if getattr(reward, "needs_group", False) else max_batch
+        self.max_batch = 1 if needs_group(reward) else max_batch
         self.max_wait, self.max_waiting = max_wait, max_waiting
         self.waiting = 0  # samples
         self.batches: list[int] = []  # how many samples the last batches had, newest last
@@ -122,7 +123,7 @@ class Desk:
     def _judge(self, jobs: Sequence[_Job]) -> None:
         """All jobs as one batch; where that fails, each alone; what fails alone is that job's error."""
         samples = [sample for job in jobs for sample in job.samples]
-        asked = self._judging.submit(ask, self.reward, samples)
+        asked = self._judging.submit(ask_by_group if needs_group(self.reward) else ask, self.reward, samples)
         problem = asked.exception()
         if problem is not None and len(jobs) > 1:
             for job in jobs:

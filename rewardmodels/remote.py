@@ -7,7 +7,8 @@
 What is judged, and in which dimensions, is read from the server at the start; a server that is not there is an error
 then. Later nothing stops a training: a sample whose request fails or times out is NaN with the reason, never 0.
 `submit` returns at once, so that a rollout goes on while the server judges. Pixels arrive as they were sent
-(`rewardmodels.wire`), so the scores are those of the reward in this process.
+(`rewardmodels.wire`), so the scores are those of the reward in this process. A reward that compares samples is sent
+whole groups and judges each by itself; what its rule or set takes over a call is the group.
 
 Legend: `B` samples, `D` dimensions.
 """
@@ -20,16 +21,17 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, overload
+from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import torch
-from torch import Tensor
 
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels import wire
+from rewardmodels.asking import among, joined
+from rewardmodels.combine import group_ids
+from rewardmodels.parcels import Packed, Parcel, off_device, pack
 
 AGAIN = frozenset({502, 503, 504})
 """Answers after which the same request is sent again."""
@@ -67,6 +69,7 @@ class Remote:
         self.name = "remote"
         self.modalities: frozenset[Modality] = frozenset(served[self.asked]["modalities"])
         self.dimensions: tuple[str, ...] = tuple(served[self.asked]["dimensions"])
+        self.needs_group = bool(served[self.asked].get("groups"))
         self.max_media, self.max_bytes = int(about["limits"]["max_media"]), int(about["limits"]["max_bytes"])
         self.client = httpx.AsyncClient(
             base_url=self.url, timeout=timeout, headers=self.headers, trust_env=False
@@ -81,54 +84,87 @@ class Remote:
 
     def submit(self, *, samples: Sequence[Sample]) -> RemoteScores:
         """Sends the samples and returns at once; `.result()` waits for the scores (B,)."""
-        samples = [replace(s, media=_here(s.media), source=_here(s.source)) for s in samples]
-        groups = [list(samples[k : k + self.batch_size]) for k in range(0, len(samples), self.batch_size)]
-        parts = [asyncio.run_coroutine_threadsafe(self._judge(group), self.loop) for group in groups]
-        return RemoteScores(parts, self.dimensions)
+        samples = [off_device(sample) for sample in samples]
+        loads = self._loads(samples)
+        parts = [
+            asyncio.run_coroutine_threadsafe(
+                self._judge([[samples[k] for k in whole] for whole in load]), self.loop
+            )
+            for load in loads
+        ]
+        return RemoteScores(parts, self.dimensions, [k for load in loads for whole in load for k in whole])
+
+    def _loads(self, samples: Sequence[Sample]) -> list[list[list[int]]]:
+        """Positions by load and, in a load, by what must be judged together: a group, or else a sample alone. A load
+        has `batch_size` samples at most, but a group is not cut."""
+        ids = group_ids(samples).tolist() if self.needs_group else list(range(len(samples)))
+        wholes: dict[int, list[int]] = {}
+        for k, id in enumerate(ids):
+            wholes.setdefault(id, []).append(k)
+        loads: list[list[list[int]]] = []
+        for whole in wholes.values():
+            if not loads or sum(map(len, loads[-1])) + len(whole) > self.batch_size:
+                loads.append([])
+            loads[-1].append(whole)
+        return loads
 
     # ------------------------------------------------------------ in the thread that sends
 
-    async def _judge(self, samples: list[Sample]) -> Scores:
+    async def _judge(self, wholes: Sequence[Sequence[Sample]]) -> Scores:
         """Packed samples, as many to a request as the server takes; few are packed at a time."""
         async with self.turns:
             rows: list[Scores] = []
-            waiting: list[Packed] = []
-            for number, sample in enumerate(samples):
-                one = _packed(sample, number)
-                full = isinstance(one, Packed) and not self._fits([*waiting, one])
-                if waiting and (full or isinstance(one, str)):
+            waiting: list[Parcel] = []
+            number = 0
+            for whole in wholes:
+                parcel = pack(whole, number)
+                number += len(whole)
+                if waiting and not self._fits([*waiting, parcel]):
                     rows.append(await self._send(waiting))
                     waiting = []
-                if isinstance(one, str):
-                    rows.append(Scores.failed([one], self.dimensions))
-                else:
-                    waiting.append(one)
-            if waiting:
-                rows.append(await self._send(waiting))
-        return together(rows, self.dimensions)
+                waiting.append(parcel)
+            rows.append(await self._send(waiting))
+        return joined(rows, self.dimensions)
 
-    def _fits(self, packed: Sequence[Packed]) -> bool:
-        num_files = sum(len(one.files) for one in packed)
-        return num_files <= self.max_media and sum(one.size for one in packed) <= 0.9 * self.max_bytes
+    def _fits(self, parcels: Sequence[Parcel]) -> bool:
+        num_files = sum(parcel.num_files for parcel in parcels)
+        return num_files <= self.max_media and sum(parcel.size for parcel in parcels) <= 0.9 * self.max_bytes
 
-    async def _send(self, packed: list[Packed]) -> Scores:
-        """One request; halves where the server finds it too large, NaN with the reason where it fails for good."""
+    async def _send(self, parcels: Sequence[Parcel]) -> Scores:
+        """One request; halves where the server finds it too large. What could not be packed has its reason."""
+        packed = [one for parcel in parcels for one in parcel.packed]
+        reasons = [reason for parcel in parcels for reason in parcel.reasons]
+        if not packed:
+            return among(Scores.failed([], self.dimensions), reasons)
+        num_files = sum(parcel.num_files for parcel in parcels)
+        if num_files > self.max_media:  # of one parcel: it is not cut
+            why = (
+                f"{num_files} files go together, and {self.url} takes {self.max_media}: raise its --max-media"
+            )
+            return among(Scores.failed([why] * len(packed), self.dimensions), reasons)
         answer: httpx.Response | str = await self._attempts(packed)
-        if isinstance(answer, httpx.Response) and answer.status_code == 413 and len(packed) > 1:
-            middle = len(packed) // 2
-            halves = [await self._send(packed[:middle]), await self._send(packed[middle:])]
-            return together(halves, self.dimensions)
+        if isinstance(answer, httpx.Response) and answer.status_code == 413 and len(parcels) > 1:
+            middle = len(parcels) // 2
+            halves = [await self._send(parcels[:middle]), await self._send(parcels[middle:])]
+            return joined(halves, self.dimensions)
+        return among(self._read(answer, len(packed)), reasons)
+
+    def _read(self, answer: httpx.Response | str, num: int) -> Scores:
+        """The scores of a request for `num` samples, NaN with the reason where it failed for good."""
         if isinstance(answer, httpx.Response) and answer.status_code == 200:
             try:
                 rows = answer.json()["scores"]
-                if len(rows) != len(packed):
-                    raise ValueError(f"the server gave {len(rows)} scores for {len(packed)} samples")
+                if len(rows) != num:
+                    raise ValueError(f"the server gave {len(rows)} scores for {num} samples")
                 return wire.rows_to_scores(rows, self.dimensions)
             except (ValueError, KeyError, TypeError) as problem:
                 answer = f"{self.url}: {problem}"
         if isinstance(answer, httpx.Response):
-            answer = f"{self.url} answered {answer.status_code}: {_error(answer)}"
-        return Scores.failed([answer] * len(packed), self.dimensions)
+            whole = (
+                f" (a group of {num} is sent whole)" if self.needs_group and answer.status_code == 413 else ""
+            )
+            answer = f"{self.url} answered {answer.status_code}: {_error(answer)}{whole}"
+        return Scores.failed([answer] * num, self.dimensions)
 
     async def _attempts(self, packed: Sequence[Packed]) -> httpx.Response | str:
         """The last answer, or the reason why there is none."""
@@ -182,6 +218,8 @@ class RemoteScores:
 
     parts: Sequence[Future[Scores]]
     dimensions: tuple[str, ...]
+    order: Sequence[int]
+    """Whose scores they are: positions among the samples, in the order of the parts."""
 
     def done(self) -> bool:
         """Whether `result` would not wait."""
@@ -189,64 +227,8 @@ class RemoteScores:
 
     def result(self) -> Scores:
         """Waits for them."""
-        return together([part.result() for part in self.parts], self.dimensions)
-
-
-@dataclass(frozen=True, eq=False)
-class Packed:
-    """A sample as it travels: its row of the request and its files by name."""
-
-    row: dict[str, Any]
-    files: list[tuple[str, wire.Blob]]
-
-    @property
-    def size(self) -> int:
-        """Bytes, about."""
-        return sum(len(blob.data) + 300 for _, blob in self.files) + len(json.dumps(self.row))
-
-
-@overload
-def _here(pixels: Tensor | Path) -> Tensor | Path: ...
-@overload
-def _here(pixels: Tensor | Path | None) -> Tensor | Path | None: ...
-def _here(pixels: Tensor | Path | None) -> Tensor | Path | None:
-    """Pixels off the accelerator, so that the thread that sends never touches it."""
-    return pixels.detach().cpu() if isinstance(pixels, Tensor) else pixels
-
-
-def _packed(sample: Sample, number: int) -> Packed | str:
-    """The sample as it travels, or why it cannot."""
-    files: list[tuple[str, wire.Blob]] = []
-    row: dict[str, Any] = {"prompt": sample.prompt, "id": sample.id, "metadata": dict(sample.metadata)}
-    try:
-        for key, pixels in (("media", sample.media), ("source", sample.source)):
-            if pixels is None:
-                continue
-            blobs = wire.pack(pixels)
-            names = [f"{number}-{key}-{k}" for k in range(len(blobs))]
-            files += list(zip(names, blobs, strict=True))
-            texts = [f"{wire.PART}{name}" for name in names]
-            row[key] = texts if len(texts) > 1 else texts[0]
-        if not isinstance(sample.prompt, str):
-            raise ValueError(f"the prompt must be text, got {type(sample.prompt).__name__}")
-        json.dumps(row, allow_nan=False)
-    except (ValueError, TypeError, OSError) as problem:
-        return f"cannot be sent: {' '.join(str(problem).split())}"
-    return Packed(row, files)
-
-
-def together(parts: Sequence[Scores], names: tuple[str, ...]) -> Scores:
-    """Rows one after the other; failed parts have no variance where others have one, so theirs is unknown."""
-    if not parts:
-        return Scores.failed([], names)
-    if any(part.log_variance is not None for part in parts):
-        parts = [
-            part
-            if part.log_variance is not None
-            else replace(part, log_variance=torch.full_like(part.values, float("nan")))
-            for part in parts
-        ]
-    return Scores.cat(parts)
+        scores = joined([part.result() for part in self.parts], self.dimensions)
+        return scores.select(torch.tensor(self.order, dtype=torch.long).argsort())
 
 
 def _authorization(token_env: str | None) -> dict[str, str]:

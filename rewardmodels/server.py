@@ -4,10 +4,11 @@
     GET  /rewards   what is served: names, modalities, dimensions, scales, and the limits of a request
     POST /score     `rewardmodels.wire` says what is asked and answered
 
-Samples of several requests are judged in one batch (`rewardmodels.desk`). What a request may hold, and what is held
-of all requests at once, is bounded (`rewardmodels.reception`); sizes are checked before anything is decoded. A request
-takes its place once its body is in, and connections that dawdle make way (`rewardmodels.door`), so that slow clients
-keep nobody out. A client that goes away takes its job out of the queue. Errors are `{"error": sentence}`.
+Samples of several requests are judged in one batch, but a group by itself where a reward compares
+(`rewardmodels.desk`). What a request may hold, and what is held of all requests at once, is bounded
+(`rewardmodels.reception`); sizes are checked before anything is decoded. A request takes its place once its body is in,
+and connections that dawdle make way (`rewardmodels.door`), so that slow clients keep nobody out. A client that goes
+away takes its job out of the queue. Errors are `{"error": sentence}`.
 
 Legend: `B` samples.
 """
@@ -28,7 +29,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -37,7 +37,9 @@ from starlette.requests import ClientDisconnect
 import mmalign
 from mmalign.types import Scores
 from rewardmodels import reception, wire
+from rewardmodels.asking import among
 from rewardmodels.catalog import CATALOG
+from rewardmodels.combine import needs_group
 from rewardmodels.desk import Desk, Full
 from rewardmodels.door import Door, Line
 from rewardmodels.reception import Limits, Order, Refusal, Room
@@ -137,7 +139,7 @@ class Reception:
             work.add_done_callback(lambda _: clean())
         if scores is None:
             return Response(status_code=GONE)
-        rows = wire.scores_to_rows(merged(order, scores, names), order.ids)
+        rows = wire.scores_to_rows(among(scores, order.reasons), order.ids)
         return JSONResponse({"reward": desk.reward.name, "dimensions": list(names), "scores": rows})
 
     def _unpack(self, body: bytes, unpacker: wire.Unpacker, place: reception.Place) -> tuple[Desk, Order]:
@@ -187,26 +189,6 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def merged(order: Order, scores: Scores, names: tuple[str, ...]) -> Scores:
-    """Scores of all samples of an order, in its order: those that were judged, and the reasons of the others."""
-    places = [i for i, sample in enumerate(order.samples) if sample is not None]
-    shape = (len(order.ids), len(names))
-    values, overall = torch.full(shape, float("nan")), torch.full(shape[:1], float("nan"))
-    valid = torch.zeros(shape[0], dtype=torch.bool)
-    variance = None if scores.log_variance is None else torch.full(shape, float("nan"))
-    whole = None if scores.overall_log_variance is None else torch.full(shape[:1], float("nan"))
-    reasons = list(order.reasons)
-    if places:
-        values[places], overall[places], valid[places] = scores.values, scores.overall, scores.valid
-        if variance is not None and scores.log_variance is not None:
-            variance[places] = scores.log_variance
-        if whole is not None and scores.overall_log_variance is not None:
-            whole[places] = scores.overall_log_variance
-    for row, place in enumerate(places):
-        reasons[place] = scores.reasons[row]
-    return Scores(values, names, overall, valid, tuple(reasons), variance, overall_log_variance=whole)
-
-
 def describe(name: str, desk: Desk) -> dict[str, Any]:
     """A reward as /rewards shows it."""
     reward, entry = desk.reward, CATALOG.get(name.split("#")[0])
@@ -214,6 +196,7 @@ def describe(name: str, desk: Desk) -> dict[str, Any]:
         "name": name,
         "modalities": sorted(reward.modalities),
         "dimensions": list(reward.dimensions),
+        "groups": needs_group(reward),
         "scale": entry.scale if entry else "the reward's own",
         "about": entry.about if entry else "",
         "licence": entry.licence if entry else "",

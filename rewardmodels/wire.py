@@ -3,8 +3,13 @@
 A request is `{"reward": name, "samples": [{"prompt", "media", "source", "id", "metadata"}]}`, either as JSON or as the
 field `request` of a multipart form. `media` and `source` are one text, or a list of texts that are the frames of a
 video: a data URL, bare base64, or `part:NAME`, a file of the same form. Nothing is ever fetched and no path is read.
-An answer has a row a sample: `{"id", "values": {dimension: number}, "overall", "log_variance", "reason"}` and
-`overall_log_variance`, null where the sample could not be judged.
+An answer has a row a sample: `{"id", "values": {dimension: number}, "overall", "log_variance",
+"overall_log_variance", "details", "reason"}`. Numbers are null where the sample could not be judged, variances and
+details (what a judge in words said) where the reward gives none.
+
+A reward with `"groups": true` in /rewards compares samples: those of a request with one `metadata.group` (text or a
+whole number), or else of one prompt and source, are a group. It is judged whole and by itself, so all candidates of a
+prompt belong in one request.
 
 Pixels travel losslessly: as PNG where they lie on the 8-bit grid, as float32 safetensors where they do not.
 
@@ -27,7 +32,7 @@ from typing import Any
 import safetensors
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -50,6 +55,13 @@ class AskedSample(BaseModel):
     source: str | list[str] | None = None
     id: str = ""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("metadata")
+    @classmethod
+    def _one_group(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if not isinstance(metadata.get("group", ""), (str, int)):
+            raise ValueError("group must be text or a whole number, the same for all candidates of a prompt")
+        return metadata
 
     @property
     def texts(self) -> list[str]:
@@ -224,6 +236,7 @@ def scores_to_rows(scores: Scores, ids: Sequence[str]) -> list[dict[str, Any]]:
     for i, id in enumerate(ids):
         variance = None if scores.log_variance is None else _by_name(scores.names, scores.log_variance[i])
         fused = None if scores.overall_log_variance is None else scores.overall_log_variance[i]
+        said = None if scores.details is None else scores.details[i]
         row = {"id": id, "values": _by_name(scores.names, scores.values[i])}
         rows.append(
             row
@@ -231,6 +244,7 @@ def scores_to_rows(scores: Scores, ids: Sequence[str]) -> list[dict[str, Any]]:
                 "overall": _plain(float(scores.overall[i])),
                 "log_variance": variance,
                 "overall_log_variance": None if fused is None else _plain(float(fused)),
+                "details": _finite(said),
                 "reason": scores.reasons[i] if not bool(scores.valid[i]) else None,
             }
         )
@@ -246,6 +260,9 @@ def rows_to_scores(rows: Sequence[Any], names: tuple[str, ...]) -> Scores:
         reasons = tuple(row["reason"] for row in rows)
         known = [variance for variance in given if variance is not None]
         fused = [row.get("overall_log_variance") for row in rows]
+        said = [row.get("details") for row in rows]
+        if not all(one is None or isinstance(one, dict) for one in said):
+            raise TypeError("details")
         variances = None
         if known:
             blank = dict.fromkeys(names)
@@ -261,11 +278,25 @@ def rows_to_scores(rows: Sequence[Any], names: tuple[str, ...]) -> Scores:
         ) from problem
     valid = torch.tensor([reason is None for reason in reasons], dtype=torch.bool)
     shaped = values.reshape(len(rows), len(names))
-    return Scores(shaped, names, overall, valid, reasons, variances, overall_log_variance=totals)
+    details = tuple(said) if any(one is not None for one in said) else None
+    return Scores(shaped, names, overall, valid, reasons, variances, details, totals)
 
 
 def _by_name(names: Sequence[str], values: Tensor) -> dict[str, float | None]:
     return {name: _plain(value) for name, value in zip(names, values.tolist(), strict=True)}
+
+
+def _finite(said: Any) -> Any:
+    """Plain values as they are, but null for a number that JSON has no word for.
+
+    >>> _finite({"mass": float("nan"), "answers": ("yes", 2)})
+    {'mass': None, 'answers': ['yes', 2]}
+    """
+    if isinstance(said, Mapping):
+        return {key: _finite(value) for key, value in said.items()}
+    if isinstance(said, (list, tuple)):
+        return [_finite(value) for value in said]
+    return _plain(said) if isinstance(said, float) else said
 
 
 def _plain(value: float) -> float | None:

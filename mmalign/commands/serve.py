@@ -41,6 +41,7 @@ def serve(
 ) -> None:
     """Rewards over HTTP, judged in batches across requests; the reward `remote` asks them from any training.
 
+    A reward that compares samples judges those of a request by groups: one prompt, or one `metadata.group`.
     Nothing is fetched, no path is read, nothing is unpickled. GET /health, GET /rewards, POST /score.
 
     Example: [cyan]mmalign serve shapes-verifier shapes-reward --port 8100[/]

@@ -1,4 +1,4 @@
-"""`mmalign serve` as a process, asked by `mmalign score` through the reward `remote`."""
+"""`mmalign serve` as a process, asked by `mmalign score` through the reward `remote`, for groups too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def test_a_served_reward_scores_files_as_the_reward_here(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mmalign", "serve", "shapes-verifier", "shapes-reward", f"--port={port}"]
+    names = ["shapes-verifier", "shapes-reward", str(tmp_path / "compared.yaml")]
+    (tmp_path / "compared.yaml").write_text("{name: shapes-verifier, scale: zscore}", encoding="utf-8")
+    command = [sys.executable, "-m", "mmalign", "serve", *names, f"--port={port}"]
     environment = os.environ | {"MMALIGN_TOKEN": "geheim"}
     running = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     try:
@@ -37,15 +39,13 @@ def test_a_served_reward_scores_files_as_the_reward_here(
         _wait_for(url, running)
         rewards = [
             {"name": "remote", "options": {"url": url, "reward": name, "token_env": "HOUSE_TOKEN"}}
-            for name in ("shapes-verifier", "shapes-reward")
+            for name in names
         ]
         (tmp_path / "score.yaml").write_text(json.dumps({"rewards": rewards}), encoding="utf-8")
         os.environ["HOUSE_TOKEN"] = "geheim"
         given = ["score", str(tmp_path / "in"), "--prompt", "a red circle"]
         _run([*given, "--config", str(tmp_path / "score.yaml"), "-o", str(tmp_path / "there")])
-        _run(
-            [*given, "--reward", "shapes-verifier", "--reward", "shapes-reward", "-o", str(tmp_path / "here")]
-        )
+        _run([*given, *(word for name in names for word in ("--reward", name)), "-o", str(tmp_path / "here")])
     finally:
         os.environ.pop("HOUSE_TOKEN", None)
         running.send_signal(signal.SIGINT)
@@ -53,7 +53,7 @@ def test_a_served_reward_scores_files_as_the_reward_here(
     assert running.returncode in (0, 130, -signal.SIGINT) and "serving shapes-verifier, shapes-reward" in said
     capsys.readouterr()
     there, here = _scores(tmp_path / "there"), _scores(tmp_path / "here")
-    assert len(there) == 4
+    assert len(there) == 6 and any(scores["overall"] < 0 for scores in there)
     for one, other in zip(there, here, strict=True):
         assert one == pytest.approx(other, abs=1e-6)
 

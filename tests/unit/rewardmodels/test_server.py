@@ -16,9 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mmalign.types import Sample, Scores
+from mmalign.types import Scores
 from rewardmodels import server
-from rewardmodels.reception import Limits, Order
+from rewardmodels.asking import among
+from rewardmodels.reception import Limits
 from tests.unit.rewardmodels.serving import HTTP, Brightness, asked, fine, picture, serving, text
 
 
@@ -100,14 +101,14 @@ def test_a_bad_picture_is_null_with_a_reason_and_harms_no_other(url: str, tmp_pa
 def test_every_part_of_a_score_keeps_its_place_beside_a_sample_that_was_not_judged() -> None:
     judged = Scores(
         torch.tensor([[1.0, 2.0]]), ("x", "y"), torch.tensor([3.0]), torch.tensor([True]), (None,),
-        torch.tensor([[0.5, 0.25]]), overall_log_variance=torch.tensor([-1.0]),
+        torch.tensor([[0.5, 0.25]]), ({"words": "fine"},), torch.tensor([-1.0]),
     )  # fmt: skip
-    order = Order(("a", "b"), (None, Sample("a circle", torch.zeros(1, 3, 4, 4))), ("broken", None))
-    whole = server.merged(order, judged, ("x", "y"))
+    whole = among(judged, ["broken", None])
     assert whole.reasons == ("broken", None) and whole.valid.tolist() == [False, True]
     assert whole.log_variance is not None and whole.log_variance[1].tolist() == [0.5, 0.25]
     assert whole.overall_log_variance is not None and whole.overall_log_variance[1] == -1.0
     assert whole.values[0].isnan().all() and whole.overall_log_variance[0].isnan()
+    assert whole.details == (None, {"words": "fine"})
 
 
 def test_requests_that_are_not_as_agreed_are_told_why(url: str) -> None:

@@ -1,25 +1,40 @@
-"""What a recipe names is there: its rewards by name, its data as files. Loads nothing, so mistakes are told at once."""
+"""What a recipe names is there: its rewards by name and option, its data as files that hold what is asked of them.
+
+Imports no torch and loads nothing, so mistakes are told at once. A file of comparisons is read until one of them says
+what is wanted; `mmalign data check` looks at all of it, media too.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+from mmalign.comparison import Comparison
 from mmalign.composition import Reward, with_files
 from mmalign.config import Recipe
+from mmalign.data import formats
+from mmalign.data.labels import PairLabel, annotator_of, views
+from mmalign.lines import numbered_lines
 from rewardmodels.catalog import require_known
 
 PROMPTS = ("shapes:train", "shapes:heldout")
+Kind = tuple[type, ...]
+NUMBER: Kind = (int, float)
+TEXTS: dict[str, Kind] = {"prompt": (str,), "media": (str,)}
+"""What a row of stored samples must have."""
+Said = Callable[[Comparison, Collection[str]], bool]
+"""Whether a comparison says what is wanted of one of the dimensions."""
 
 
 def require_rewards(rewards: Iterable[Reward]) -> None:
-    """ValueError for the first reward that has no such name, at any depth and in the YAML files they name."""
+    """ValueError for the first reward without such a name or option, at any depth and in the YAML files they name."""
     for reward in map(with_files, rewards):
         if reward.rewards:
             require_rewards(reward.rewards)
         else:
-            require_known(reward.name)
+            require_known(reward.name, reward.options)
 
 
 def require_files(named: Mapping[str, str | None], built_in: Collection[str] = ()) -> None:
@@ -44,7 +59,83 @@ def recipe_rewards(recipe: Recipe) -> None:
 
 
 def recipe_files(recipe: Recipe) -> None:
-    """`require_files` of the data of a fine-tuning recipe."""
+    """ValueError where the data of a fine-tuning recipe are no files, or not such as its method reads."""
     data = recipe.data
     require_files({"data.prompts": data.prompts, "data.heldout": data.heldout}, PROMPTS)
     require_files({"data.pairs": data.pairs, "data.samples": data.samples})
+    for key, name in (("data.prompts", data.prompts), ("data.heldout", data.heldout)):
+        if name is not None and name not in PROMPTS:
+            require_prompts(key, name)
+    if data.pairs is not None:
+        require_comparisons("data.pairs", data.pairs, ("overall",), decides)
+    if data.samples is not None:
+        weighed = {"reward": NUMBER} if recipe.method.name == "rwr" else {}
+        require_first_row("data.samples", data.samples, TEXTS | weighed)
+
+
+def require_prompts(key: str, name: str) -> None:
+    """ValueError for a file without prompts."""
+    if name.endswith(".txt"):
+        if next(numbered_lines(Path(name)), None) is None:
+            raise ValueError(f"'{key}': {name} is empty: write a prompt a line")
+    elif name.endswith(".jsonl"):
+        require_first_row(key, name, {"prompt": TEXTS["prompt"]})
+    else:
+        raise ValueError(f"'{key}': {name} must end in .txt (a prompt a line) or .jsonl")
+
+
+def require_first_row(key: str, name: str, fields: Mapping[str, Kind]) -> None:
+    """ValueError where the first line of a JSONL file lacks a field, or holds another kind of value in it."""
+    number, line = next(numbered_lines(Path(name)), (0, ""))
+    if not line:
+        raise ValueError(f"'{key}': {name} is empty")
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as problem:
+        raise ValueError(f"'{key}': {name}:{number} is not valid JSON ({problem.msg})") from problem
+    for field, kind in fields.items():
+        if not isinstance(row, dict) or not isinstance(row.get(field), kind):
+            what = "a number" if kind is NUMBER else "text"
+            has = f"; it has {', '.join(row)}" if isinstance(row, dict) and row else ""
+            raise ValueError(f"'{key}': {name}:{number} must have {what} in the field '{field}'{has}")
+
+
+def require_comparisons(key: str, name: str, dimensions: Collection[str], said: Said) -> None:
+    """ValueError for a file in which no comparison says what is wanted of one of the dimensions."""
+    bad: list[str] = []
+    found: dict[str, None] = {}
+    for comparison in formats.read(name, on_error=lambda _, why: bad.append(why)):
+        found |= {f"{note.dim} ({note.kind})": None for note in comparison.annotations}
+        if said(comparison, dimensions):
+            return
+    if not found:
+        why = f" that can be read: {bad[0]}" if bad else ""
+        raise ValueError(f"'{key}': {name} holds no judged comparison{why}")
+    raise ValueError(
+        f"'{key}': {name} holds no {WANTED[said]} of {' or '.join(dimensions)}; it has {', '.join(found)}"
+    )
+
+
+def decides(comparison: Comparison, dimensions: Collection[str]) -> bool:
+    """Whether a pair is decided, be it as a tie."""
+    return any(label.valid and label.p is not None for label in _pairs(comparison, dimensions))
+
+
+def rates(comparison: Comparison, dimensions: Collection[str]) -> bool:
+    """Whether candidates have ratings."""
+    return any(note.kind == "rating" and note.dim in dimensions for note in comparison.annotations)
+
+
+def names_annotators(comparison: Comparison, dimensions: Collection[str]) -> bool:
+    """Whether a decided pair says who judged it."""
+    labels = [label for label in _pairs(comparison, dimensions) if label.valid]
+    return any(annotator_of(comparison, label) is not None for label in labels)
+
+
+def _pairs(comparison: Comparison, dimensions: Collection[str]) -> list[PairLabel]:
+    return views(comparison.annotations, dimensions=tuple(dimensions)).pairs
+
+
+WANTED: Mapping[Said, str] = {
+    decides: "preferences", rates: "ratings", names_annotators: "votes that name their annotators"
+}  # fmt: skip

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from mmalign.config import load_config, to_yaml
 from mmalign.data import comparisons, formats
-from mmalign.data.labels import views
-from mmalign.data.votes import annotator_of
+from mmalign.data.labels import annotator_of, views
 from mmalign.shapes.tastes import taste_votes
 from mmalign.stats import intervals
 from mmalign.types import Sample

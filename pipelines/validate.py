@@ -185,5 +185,6 @@ def run(
     """Validate a recipe and say what it comes to; a mistake is a ValueError of one line."""
     recipe = load_recipe(config, overrides)
     checks.recipe_rewards(recipe)
+    checks.recipe_files(recipe)
     say(report(recipe, num_processes=num_processes))
     return recipe

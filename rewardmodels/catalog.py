@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import json
 import re
 from collections.abc import Mapping
@@ -14,11 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from rewardmodels.judges.entries import ANY, LINES
 from rewardmodels.judges.entries import LOADER as JUDGE
+from rewardmodels.options import require_options
 
 if TYPE_CHECKING:
     from mmalign.types import RewardModel
 
 CONFIG = "reward_config.json"
+YAML = (".yaml", ".yml")
+FOLDERS = {
+    "plural": "rewardmodels.plural", "clip": "rewardmodels.clip.trained", "judge": "rewardmodels.judges.trainable",
+}  # fmt: skip
+"""By family the module that opens a saved reward; any other family has a head on a VLM."""
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -186,43 +191,33 @@ def load(name_or_path: str, **options: Any) -> RewardModel:
     """The reward of a catalogue name, of a folder with `reward_config.json`, of a YAML file that composes rewards,
     or of a function `module:name`.
     """
-    require_known(name_or_path)
+    require_known(name_or_path, options)
     entry = CATALOG.get(name_or_path)
+    module, _, function = _loader_of(name_or_path).partition(":")
+    loader = getattr(importlib.import_module(module), function)
     if entry is not None:
-        module, _, function = entry.loader.partition(":")
-        loader = getattr(importlib.import_module(module), function)
-        _check_options(name_or_path, loader, options)
         return _as_reward(loader(**entry.arguments, **options))
+    folder = Path(name_or_path)
+    return _as_reward(loader(folder if folder.is_dir() else name_or_path, **options))
+
+
+def require_known(name_or_path: str, options: Mapping[str, Any] | None = None) -> None:
+    """ValueError, with the nearest name, where `load` would find no reward, or (if given) not these options; imports
+    and opens none.
+    """
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        from rewardmodels.combine import from_file
-
-        _check_options(name_or_path, from_file, options)
-        return from_file(path, **options)
-    if (path / CONFIG).is_file():
-        open_folder = _folder_loader(path)
-        _check_options(name_or_path, open_folder, options)
-        return _as_reward(open_folder(path, **options))
-    from rewardmodels.functions import FunctionReward
-
-    _check_options(name_or_path, FunctionReward, options)
-    return FunctionReward(name_or_path, **options)
-
-
-def require_known(name_or_path: str) -> None:
-    """ValueError, with the nearest name, where `load` would find no reward; imports and opens none."""
-    path = Path(name_or_path)
-    if name_or_path in CATALOG or path.suffix in (".yaml", ".yml") or (path / CONFIG).is_file():
-        return
-    if path.is_dir():
+    known = name_or_path in CATALOG or path.suffix in YAML or (path / CONFIG).is_file()
+    if not known and path.is_dir():
         raise ValueError(f"{path} holds no {CONFIG}: give the folder that `mmalign train-reward` wrote")
-    if _FUNCTION.fullmatch(name_or_path):
-        return
-    near = difflib.get_close_matches(name_or_path, CATALOG, n=1, cutoff=0.4)
-    hint = f"did you mean '{near[0]}'?" if near else "`mmalign ls rewards` lists them"
-    raise ValueError(
-        f"no reward '{name_or_path}': {hint} (or a model folder, a YAML file, or a Python function as module:name)"
-    )
+    if not known and not _FUNCTION.fullmatch(name_or_path):
+        near = difflib.get_close_matches(name_or_path, CATALOG, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'?" if near else "`mmalign ls rewards` lists them"
+        raise ValueError(
+            f"no reward '{name_or_path}': {hint} (or a model folder, a YAML file, or a Python function as module:name)"
+        )
+    if options is not None:
+        fixed = CATALOG[name_or_path].arguments if name_or_path in CATALOG else ()
+        require_options(name_or_path, _loader_of(name_or_path), options, fixed=fixed)
 
 
 def _as_reward(made: Any) -> RewardModel:
@@ -235,25 +230,14 @@ def _as_reward(made: Any) -> RewardModel:
     return reward
 
 
-def _folder_loader(path: Path) -> Any:
-    """What opens a saved reward of this family."""
-    family = json.loads((path / CONFIG).read_text(encoding="utf-8")).get("family")
-    module = {
-        "plural": "rewardmodels.plural", "clip": "rewardmodels.clip.trained", "judge": "rewardmodels.judges.trainable",
-    }.get(family, "rewardmodels.candidates")  # fmt: skip
-    return importlib.import_module(module).load_folder
-
-
-def _check_options(name: str, loader: Any, options: Mapping[str, Any]) -> None:
-    known = {
-        key for key, item in inspect.signature(loader).parameters.items() if item.kind is item.KEYWORD_ONLY
-    } - set(CATALOG[name].arguments if name in CATALOG else ())
-    for option in options:
-        if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = (
-                f"did you mean '{near[0]}'?"
-                if near
-                else f"it takes {', '.join(sorted(known)) or 'no options'}"
-            )
-            raise ValueError(f"reward '{name}' has no option '{option}'; {hint}")
+def _loader_of(name_or_path: str) -> str:
+    """What opens it, as `module:function`; a saved reward says its family."""
+    path = Path(name_or_path)
+    if name_or_path in CATALOG:
+        return CATALOG[name_or_path].loader
+    if path.suffix in YAML:
+        return "rewardmodels.combine:from_file"
+    if (path / CONFIG).is_file():
+        family = json.loads((path / CONFIG).read_text(encoding="utf-8")).get("family")
+        return f"{FOLDERS.get(family, 'rewardmodels.candidates')}:load_folder"
+    return "rewardmodels.functions:FunctionReward"

@@ -36,13 +36,19 @@ def train_reward(recipe: Recipe, overrides: Overrides = None) -> None:
 
     Example: [cyan]mmalign train-reward reward/shapes output=runs/reward[/]
     """
-    kind = _kind_of_reward(recipe)
-    if kind == "plural":
+    from pipelines import plans
+    from rewardmodels.clip.recipe import ClipRecipe
+    from rewardmodels.plural_recipe import PluralRecipe
+    from rewardmodels.recipe import RewardRecipe
+
+    schema = plans.schema_of(recipe)
+    plans.resolve(recipe, overrides or [], schema or RewardRecipe)
+    if schema is PluralRecipe:
         from pipelines import train_plural
 
         train_plural.run(recipe, overrides or [])
         return
-    if kind == "clip":
+    if schema is ClipRecipe:
         from pipelines import train_clip
 
         train_clip.run(recipe, overrides or [])
@@ -50,25 +56,6 @@ def train_reward(recipe: Recipe, overrides: Overrides = None) -> None:
     from pipelines import train_reward as pipeline
 
     pipeline.run(recipe, overrides or [])
-
-
-def _kind_of_reward(recipe: str) -> str:
-    """The kind of reward that a recipe trains, or nothing: a personal model has prototypes, one of CLIP a score."""
-    from mmalign.config import find_recipe
-    from mmalign.strict import read_yaml
-
-    model = read_yaml(find_recipe(recipe)).get("model")
-    if not isinstance(model, dict):
-        return ""
-    kinds = {
-        "prototypes": "plural",
-        "score": "clip",
-        "template": "vlm",
-        "head": "vlm",
-        "scratch": "vlm",
-        "name": "vlm",
-    }
-    return next((kind for key, kind in kinds.items() if key in model), "")
 
 
 @app.command("train-judge", rich_help_panel=PANELS["train"])
@@ -79,9 +66,11 @@ def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
 
     Example: [cyan]mmalign train-judge judge/shapes output=runs/judge[/]
     """
-    from rewardmodels.judges.probability_recipe import kind_of
+    from pipelines import plans
+    from rewardmodels.judges.probability_recipe import SCHEMAS, kind_of
 
     kind = kind_of(recipe)
+    plans.resolve(recipe, overrides or [], SCHEMAS[kind])
     if kind in ("probability", "checklist"):
         from pipelines import train_probability
 
@@ -96,33 +85,19 @@ def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
 
 @app.command(rich_help_panel=PANELS["train"])
 def validate(recipe: Recipe, overrides: Overrides = None) -> None:
-    """A recipe, resolved and checked, with its batch arithmetic; trains nothing.
+    """A recipe of any kind, resolved and checked (its rewards, their options, its data), with what it comes to.
+
+    Trains nothing and loads no model: how many samples, updates and batches; for generators also the memory.
 
     Example: [cyan]mmalign validate grpo/shapes-flow rollout.group_size=16[/]
     """
-    from mmalign.config import find_recipe, load_config, to_yaml
-    from mmalign.strict import read_yaml
+    from mmalign.config import to_yaml
+    from pipelines import plans
 
-    kind = _kind_of_reward(recipe)
-    if kind == "plural":
-        from rewardmodels.plural_recipe import PluralRecipe
-
-        typer.echo(to_yaml(load_config(recipe, overrides or [], PluralRecipe)))
-        return
-    if kind == "clip":
-        from rewardmodels.clip.recipe import ClipRecipe
-
-        typer.echo(to_yaml(load_config(recipe, overrides or [], ClipRecipe)))
-        return
-    if "judge" in read_yaml(find_recipe(recipe)):
-        from rewardmodels.judges.probability_recipe import SCHEMAS, kind_of
-
-        typer.echo(to_yaml(load_config(recipe, overrides or [], SCHEMAS[kind_of(recipe)])))
-        return
-    if kind == "vlm":
-        from rewardmodels.recipe import RewardRecipe
-
-        typer.echo(to_yaml(load_config(recipe, overrides or [], RewardRecipe)))
+    schema = plans.schema_of(recipe)
+    if schema is not None:
+        resolved = plans.resolve(recipe, overrides or [], schema)
+        typer.echo(f"{to_yaml(resolved)}\n{plans.arithmetic(resolved)}")
         return
     from pipelines import validate as pipeline
 

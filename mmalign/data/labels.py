@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from mmalign.comparison import Annotation
+from mmalign.comparison import Annotation, Comparison
 
 LABELS = ("i", "j", "tie", "invalid")
 
@@ -115,6 +115,12 @@ def summarised(labels: Iterable[PairLabel]) -> list[PairLabel]:
     found = list(labels)
     summed = {(one.dim, *sorted((one.i, one.j))) for one in found if one.annotator is None and one.valid}
     return [one for one in found if one.annotator is None or (one.dim, *sorted((one.i, one.j))) not in summed]
+
+
+def annotator_of(comparison: Comparison, label: PairLabel) -> str | None:
+    """Who said it, or None."""
+    told = label.annotator or comparison.annotator.get("id") or comparison.annotator.get("name")
+    return None if told is None else str(told)
 
 
 def verdicts(note: Annotation) -> Iterator[tuple[int, int, Verdict]]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mmalign.data.labels import PairLabel, views
+from mmalign.data.labels import PairLabel, annotator_of, views
 from mmalign.data.records import group_of
 from mmalign.stats.soft_labels import soft_shares
 from mmalign.stats.votes import DawidSkene, Votes, dawid_skene
@@ -150,9 +150,3 @@ def name_of(candidate: Candidate) -> str:
         candidate.uri if isinstance(candidate.uri, str) or candidate.uri is None else "|".join(candidate.uri)
     )
     return candidate.sha256 or uri or candidate.text or candidate.id
-
-
-def annotator_of(comparison: Comparison, label: PairLabel) -> str | None:
-    """Who said it, or None."""
-    told = label.annotator or comparison.annotator.get("id") or comparison.annotator.get("name")
-    return None if told is None else str(told)

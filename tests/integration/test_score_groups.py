@@ -202,7 +202,7 @@ def test_a_member_that_the_reward_refuses_harms_no_other(lines: list[dict[str, A
 def test_verbs_that_look_at_one_sample_say_where_groups_are_judged(
     z: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("serve", z, "port=0") == 2
+    assert call("evaluate", "generator", "--reward", z, "-o", tmp_path / "out") == 2
     assert "`mmalign score`, which judges groups" in capsys.readouterr().err
 
 

@@ -82,7 +82,8 @@ def test_verbs_that_see_lone_samples_say_what_judges_pairs(
     (tmp_path / "pairs.yaml").write_text(
         "name: one-or-two\noptions: {server: 'http://127.0.0.1:9/v1', model: m}"
     )
-    assert call("serve", tmp_path / "pairs.yaml", "port=0") == 2
+    words = ("--reward", tmp_path / "pairs.yaml", "-o", tmp_path / "out")
+    assert call("evaluate", "generator", *words) == 2
     assert "is a judge of pairs" in capsys.readouterr().err
     assert comparer_of(judges.load([Reward(name=str(tmp_path / "pairs.yaml"))], company="pairs")[0].model)
 

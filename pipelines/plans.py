@@ -1,0 +1,142 @@
+"""What a recipe of a reward model or a judge comes to, before anything heavy is loaded: its kind, that its data are
+there and say what it learns from, and its arithmetic. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmalign.config import find_recipe, load_config
+from mmalign.data.rows import open_rows
+from mmalign.strict import read_yaml
+from pipelines import checks
+from rewardmodels.clip.recipe import ClipRecipe
+from rewardmodels.judges.probability_recipe import SCHEMAS, ChecklistRecipe, ProbabilityRecipe, kind_of
+from rewardmodels.judges.verdict_recipe import JudgeRecipe, Pairs
+from rewardmodels.plural_recipe import PluralRecipe
+from rewardmodels.recipe import RATING_LOSSES, Data, RewardRecipe
+from rewardmodels.recipe import Budget as PairBudget
+
+Trained = RewardRecipe | ClipRecipe
+Judged = JudgeRecipe | ProbabilityRecipe | ChecklistRecipe
+AnyRecipe = Trained | Judged | PluralRecipe
+MODEL_KEYS: dict[str, type[AnyRecipe]] = {
+    "prototypes": PluralRecipe, "score": ClipRecipe, "template": RewardRecipe, "head": RewardRecipe,
+    "scratch": RewardRecipe, "name": RewardRecipe,
+}  # fmt: skip
+"""By a key of the section `model` what a recipe trains: a personal model has prototypes, one of CLIP a score."""
+WORLDS = ("shapes", "shapes-edits", "shapes-videos")
+
+
+def schema_of(recipe: str | Path) -> type[AnyRecipe] | None:
+    """The schema of a recipe that trains a reward or a judge; None for one of a generator."""
+    held = read_yaml(find_recipe(recipe))
+    if "judge" in held:
+        return SCHEMAS[kind_of(recipe)]
+    model = held.get("model")
+    if not isinstance(model, dict):
+        return None
+    return next((schema for key, schema in MODEL_KEYS.items() if key in model), None)
+
+
+def resolve(recipe: str | Path, overrides: Sequence[str], schema: type[AnyRecipe]) -> AnyRecipe:
+    """The recipe with its data looked at; a mistake is a ValueError of one line."""
+    resolved = load_config(recipe, overrides, schema)
+    require_data(resolved)
+    return resolved
+
+
+def require_data(recipe: AnyRecipe) -> None:
+    """ValueError for data that are neither built in nor a file that says what the recipe learns from."""
+    if isinstance(recipe, PluralRecipe):
+        votes, dimension = recipe.data.votes, recipe.data.dimension
+        _require("data.votes", votes, ("shapes",), (dimension,), checks.names_annotators)
+    elif isinstance(recipe, RewardRecipe | ClipRecipe):
+        rated = recipe.method.loss in RATING_LOSSES or recipe.data.labels == "binary"
+        wanted = checks.rates if rated else checks.decides
+        _require("data.pairs", recipe.data.pairs, WORLDS, recipe.method.label_dimensions, wanted)
+        measured = tuple(dict.fromkeys(("overall", *recipe.method.dimensions)))
+        _require("data.heldout", recipe.data.heldout, WORLDS, measured, checks.decides)
+        _require("data.calibration", recipe.data.calibration, WORLDS, measured, checks.decides)
+    else:
+        _require("data.pairs", recipe.data.pairs, ("shapes",), ("overall",), checks.decides)
+        heldout = None if isinstance(recipe, JudgeRecipe) else recipe.data.heldout
+        _require("data.heldout", heldout, ("shapes",), ("overall",), checks.decides)
+
+
+def _require(
+    key: str, name: str | None, built_in: Sequence[str], dimensions: Sequence[str], said: checks.Said
+) -> None:
+    checks.require_files({key: name}, built_in)
+    if name is not None and name not in built_in:
+        checks.require_comparisons(key, name, dimensions, said)
+
+
+# ---------------------------------------------------------------- arithmetic
+
+
+def arithmetic(recipe: AnyRecipe) -> str:
+    """What will be done, as text: what an update learns from, how many there are, how much data that is."""
+    if isinstance(recipe, PluralRecipe):
+        return _of_votes(recipe)
+    data, budget = recipe.data, recipe.budget
+    if isinstance(budget, PairBudget):
+        num, each = budget.updates, budget.bundles_per_update
+    else:
+        num, each = budget.iterations, 1
+    held, size, unit = _bundle(data)
+    total = num * each * size
+    read = f"{total:,} {unit}{_epochs(data.pairs, total)}"
+    if isinstance(recipe, ChecklistRecipe):
+        return f"batches: {_num(num, 'bundle')} of {held}\nbudget: one regression on {read}"
+    if isinstance(recipe, JudgeRecipe):
+        return f"batches: an iteration draws a bundle of {held}\nbudget: {_reinforcement(recipe)}, {read}"
+    return f"batches: an update learns from {_num(each, 'bundle')} of {held}\nbudget: {_num(num, 'update')}, {read}"
+
+
+def _bundle(data: Data | Pairs) -> tuple[str, int, str]:
+    """A bundle in words, its size, and what is counted."""
+    if data.pairs not in WORLDS:
+        size = data.comparisons_per_bundle if isinstance(data, Data) else data.comparisons
+        return _num(size, "comparison"), size, "comparisons"
+    how = data.shapes if isinstance(data, Data) else data
+    size = how.families * how.prompts * how.images
+    factors = f"{how.families} families x {how.prompts} prompts x {how.images} pictures"
+    return f"{factors} = {size} samples, compared in pairs", size, "samples"
+
+
+def _epochs(name: str, total: int) -> str:
+    """How often a file is read."""
+    if name in WORLDS:
+        return ""
+    rows = len(open_rows(Path(name)))
+    return f": {total / rows:.1f} times the {rows:,} of {Path(name).name}"
+
+
+def _reinforcement(recipe: JudgeRecipe) -> str:
+    method, num = recipe.method, recipe.budget.iterations
+    updates = _num(num * method.updates_per_iteration, "update")
+    warm_up = _num(recipe.warm_up.updates, "update")
+    return f"{warm_up} of warm-up, then {_num(num, 'iteration')} with {updates} on {method.answers} answers a question"
+
+
+def _of_votes(recipe: PluralRecipe) -> str:
+    data, fit = recipe.data, recipe.fit
+    held = f"the votes of {data.votes}"
+    if data.votes == "shapes":
+        num = data.num_annotators * data.votes_each
+        held = f"{data.num_annotators} annotators x {data.votes_each} votes = {num:,}"
+    return (
+        f"batches: every step learns from {held}, but those held out\n"
+        f"budget: {_num(fit.starts, 'start')} x {_num(fit.num_steps, 'step')}"
+    )
+
+
+def _num(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> _num(1, "update"), _num(2000, "update")
+    ('1 update', '2,000 updates')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

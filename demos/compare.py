@@ -42,7 +42,7 @@ EXAMPLES = (
 INTRODUCTION = (
     "# Same prompt, same noise, side by side\n"
     "Each column is a generator. Under a picture stand the scores of the chosen rewards; a star marks the one a "
-    "reward prefers by more than half a percent."
+    "reward prefers by more than half a percent. An exact judge also says whether the picture is right."
 )
 
 

@@ -52,10 +52,11 @@ class Named:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one reward says of one medium: a value, or the reason why there is none."""
+    """What one reward says of one medium: a value, or the reason why there is none; right or wrong, if it knows."""
 
     value: float
     reason: str | None = None
+    right: bool | None = None
 
     @property
     def known(self) -> bool:
@@ -155,8 +156,10 @@ def judge(
     opinions: list[dict[str, Opinion]] = [{} for _ in samples]
     for reward in rewards:
         scores = reward(samples=samples)
+        passes = getattr(reward, "passes", None)  # a judge that knows the truth says this too
+        right = [None] * len(samples) if passes is None else passes(samples=samples)
         for index, found in enumerate(opinions):
-            found[reward.name] = Opinion(float(scores.overall[index]), scores.reasons[index])
+            found[reward.name] = Opinion(float(scores.overall[index]), scores.reasons[index], right[index])
     return opinions
 
 

@@ -14,6 +14,7 @@ from importlib import resources
 from demos.contest import Entry, Round, tally
 
 SMALL = 160
+VERDICTS = {True: '<b class="mm-right">right</b> ', False: '<b class="mm-wrong">wrong</b> '}
 HINT = "Type a prompt and press Enter. Every generator starts from the same noise."
 
 
@@ -66,7 +67,8 @@ def _opinion(entry: Entry, contest: Round, reward: str) -> str:
     else:
         best = contest.preferred(reward) == entry.generator
         mark = '<span class="mm-best" role="img" aria-label="preferred">★</span> ' if best else ""
-        value = f"<dd>{mark}{opinion.value:.4g}</dd>"
+        verdict = "" if opinion.right is None else VERDICTS[opinion.right]
+        value = f"<dd>{mark}{verdict}{opinion.value:.4g}</dd>"
     return f"<div><dt>{escape(reward)}</dt>{value}</div>"
 
 

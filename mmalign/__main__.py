@@ -19,6 +19,7 @@ import typer
 import mmalign
 from mmalign.commands import data, evaluate, look, measure, serve, start, train
 from mmalign.commands.options import PANELS
+from mmalign.console import tell_loading
 
 OUR_PACKAGES = tuple(
     Path(__file__).resolve().parents[1] / n for n in ("mmalign", "rewardmodels", "pipelines", "demos")
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The entry point. Sentences meant for users become one line and exit code 2; defects keep their traceback."""
     # Importing diffusers makes xformers warn wherever it has no GPU; `mmalign env` proves backends by real calls.
     logging.getLogger("xformers").setLevel(logging.ERROR)
+    tell_loading()
     try:
         app(args=arguments)
     except ValueError as problem:

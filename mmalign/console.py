@@ -6,15 +6,45 @@ Tables keep their names and figures whole in 80 columns where they can.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
 from types import ModuleType
 
 from rich import box
 from rich.markup import escape
 from rich.table import Column, Table
 
+LOADING = "mmalign: loading PyTorch, which takes some seconds"
 ROOM = 44
 """Characters of a line of 80 that names may take without leaving too few to the figures."""
+
+
+class LoadingNotice(MetaPathFinder):
+    """Says a line on stderr when PyTorch begins to be imported, once; it finds no module itself."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Called for every import that is new."""
+        if name == "torch":
+            sys.meta_path.remove(self)
+            print(LOADING, file=sys.stderr, flush=True)
+
+
+def tell_loading() -> None:
+    """A line on stderr, if that is a terminal, as soon as PyTorch is loaded; of several processes the first says it."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if first and sys.stderr.isatty() and "torch" not in sys.modules:
+        sys.meta_path.insert(0, LoadingNotice())
+
+
+def counted(num: int, noun: str, several: str = "") -> str:
+    """A number with its noun.
+
+    >>> counted(1, "pair"), counted(2000, "prompt"), counted(2, "process", "processes")
+    ('1 pair', '2,000 prompts', '2 processes')
+    """
+    return f"{num:,} {noun if num == 1 else several or f'{noun}s'}"
 
 
 def hide_hints() -> None:

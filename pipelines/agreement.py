@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mmalign.console import counted
 from mmalign.stats import intervals
 from mmalign.stats.agreement import CORRELATIONS, fisher_mean
 from pipelines.tables import (
@@ -219,7 +220,8 @@ def _cell(found: Mapping[str, Any]) -> str:
 
 def _print_agreement(result: Mapping[str, Any]) -> None:
     left_out = sum(result["left_out"].values())
-    title = f"{result['judge']} against {len(result['human'])} people: {result['num_used']} rows, {left_out} left out"
+    people = "1 person" if len(result["human"]) == 1 else f"{len(result['human'])} people"
+    title = f"{result['judge']} against {people}: {counted(result['num_used'], 'row')}, {left_out} left out"
     table = Table("", *CORRELATIONS, title=title)
     table.add_row("overall", *(_cell(result["overall"][kind]) for kind in CORRELATIONS))
     for name, found in result.get("by", {}).get("groups", {}).items():

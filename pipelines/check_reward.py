@@ -21,6 +21,7 @@ from rich.table import Column, Table
 from tqdm import tqdm
 
 from mmalign import media
+from mmalign.console import counted
 from mmalign.types import RewardModel, Sample, content_of
 from pipelines import generate, judges, manifest, trust_report
 from pipelines.evaluate_reward import read_pairs
@@ -123,7 +124,7 @@ def _files(path: str, limit: int, gold: Judge | None) -> Material:
         if item.file is not None
     ]
     if not samples:
-        raise ValueError(f"{path}: none of its {len(items)} rows can be used: {bad[0]}")
+        raise ValueError(f"{path}: none of its {counted(len(items), 'row')} can be used: {bad[0]}")
     groups = checkup.group_names(samples, lambda sample: content_of(sample.source))
     sizes, total = Counter(groups), 0
     kept: set[str] = set()
@@ -134,7 +135,7 @@ def _files(path: str, limit: int, gold: Judge | None) -> Material:
     order = {name: number for number, name in enumerate(dict.fromkeys(groups))}
     chosen = sorted((k for k, name in enumerate(groups) if name in kept), key=lambda k: order[groups[k]])
     if len(chosen) < len(samples):
-        bad.append(f"{len(samples) - len(chosen)} samples beyond num_samples={limit}")
+        bad.append(f"{counted(len(samples) - len(chosen), 'sample')} beyond num_samples={limit}")
     named = [replace(samples[k], metadata={**samples[k].metadata, "group": groups[k]}) for k in chosen]
     return Material(
         Path(path).name, tuple(named), tuple(groups[k] for k in chosen), gold,

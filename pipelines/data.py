@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmalign.comparison import Candidate, Comparison, MediaInput
+from mmalign.console import counted
 from mmalign.data import columns
 from mmalign.data.check import FAULTS, NOTES, Report, check
 from mmalign.data.formats import read, read_jsonl, write
@@ -85,7 +86,7 @@ def export_file(input: Path, *, output: Path, embed: bool, root: Path | None = N
         raise ValueError(
             f"--output {output}: give .jsonl, .parquet, or a folder name for a `datasets` folder"
         )
-    print(f"{num} comparisons in {output}")
+    print(f"{counted(num, 'comparison')} in {output}")
     return num
 
 
@@ -134,7 +135,7 @@ def draw_shapes(
         for candidate in comparison.candidates
     ]
     _write_lines(output / MANIFEST, rows)
-    print(f"{len(comparisons)} comparisons of {num_candidates} pictures each: {pairs}")
+    print(f"{counted(len(comparisons), 'comparison')} of {counted(num_candidates, 'picture')} each: {pairs}")
     return pairs
 
 
@@ -177,9 +178,9 @@ def _tell_import(outcome: reading.Outcome, output: Path) -> None:
     parts += [f"{outcome.num_repeated} repeated"] if outcome.num_repeated else []
     parts += [f"{outcome.num_bad} bad"] if outcome.num_bad else []
     rest = f"; {', '.join(parts)}" if parts else ""
+    made, read = counted(outcome.num_comparisons, "comparison"), counted(outcome.num_rows, "row")
     console.print(
-        f"{outcome.num_comparisons} comparisons from {outcome.num_rows} rows of {outcome.format}{rest}: {output}. "
-        f"mmalign data check {output} looks them over",
+        f"{made} from {read} of {outcome.format}{rest}: {output}. mmalign data check {output} looks them over",
         markup=False, soft_wrap=True,
     )  # fmt: skip
 
@@ -198,9 +199,10 @@ def _tell(report: Report) -> None:
     for line in report.warnings:
         console.print(f"note: {line}", style="cyan", markup=False)
     splits = ", ".join(f"{name} {num}" for name, num in report.splits.items())
-    faults = "no faults" if report.faults == 0 else f"{report.faults} faults"
+    faults = "no faults" if report.faults == 0 else counted(report.faults, "fault")
     console.print(
-        f"{report.num_comparisons} comparisons ({splits}), {report.num_media} media: {faults}", markup=False
+        f"{counted(report.num_comparisons, 'comparison')} ({splits}), {report.num_media} media: {faults}",
+        markup=False,
     )
 
 

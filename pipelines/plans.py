@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmalign.config import find_recipe, load_config
+from mmalign.console import counted
 from mmalign.data.rows import open_rows
 from mmalign.strict import read_yaml
 from pipelines import checks
@@ -89,17 +90,18 @@ def arithmetic(recipe: AnyRecipe) -> str:
     total = num * each * size
     read = f"{total:,} {unit}{_epochs(data.pairs, total)}"
     if isinstance(recipe, ChecklistRecipe):
-        return f"batches: {_num(num, 'bundle')} of {held}\nbudget: one regression on {read}"
+        return f"batches: {counted(num, 'bundle')} of {held}\nbudget: one regression on {read}"
     if isinstance(recipe, JudgeRecipe):
         return f"batches: an iteration draws a bundle of {held}\nbudget: {_reinforcement(recipe)}, {read}"
-    return f"batches: an update learns from {_num(each, 'bundle')} of {held}\nbudget: {_num(num, 'update')}, {read}"
+    learnt, spent = f"{counted(each, 'bundle')} of {held}", f"{counted(num, 'update')}, {read}"
+    return f"batches: an update learns from {learnt}\nbudget: {spent}"
 
 
 def _bundle(data: Data | Pairs) -> tuple[str, int, str]:
     """A bundle in words, its size, and what is counted."""
     if data.pairs not in WORLDS:
         size = data.comparisons_per_bundle if isinstance(data, Data) else data.comparisons
-        return _num(size, "comparison"), size, "comparisons"
+        return counted(size, "comparison"), size, "comparisons"
     how = data.shapes if isinstance(data, Data) else data
     size = how.families * how.prompts * how.images
     factors = f"{how.families} families x {how.prompts} prompts x {how.images} pictures"
@@ -116,9 +118,10 @@ def _epochs(name: str, total: int) -> str:
 
 def _reinforcement(recipe: JudgeRecipe) -> str:
     method, num = recipe.method, recipe.budget.iterations
-    updates = _num(num * method.updates_per_iteration, "update")
-    warm_up = _num(recipe.warm_up.updates, "update")
-    return f"{warm_up} of warm-up, then {_num(num, 'iteration')} with {updates} on {method.answers} answers a question"
+    updates = counted(num * method.updates_per_iteration, "update")
+    warm_up = counted(recipe.warm_up.updates, "update")
+    drawn = f"{updates} on {method.answers} answers a question"
+    return f"{warm_up} of warm-up, then {counted(num, 'iteration')} with {drawn}"
 
 
 def _of_votes(recipe: PluralRecipe) -> str:
@@ -129,14 +132,5 @@ def _of_votes(recipe: PluralRecipe) -> str:
         held = f"{data.num_annotators} annotators x {data.votes_each} votes = {num:,}"
     return (
         f"batches: every step learns from {held}, but those held out\n"
-        f"budget: {_num(fit.starts, 'start')} x {_num(fit.num_steps, 'step')}"
+        f"budget: {counted(fit.starts, 'start')} x {counted(fit.num_steps, 'step')}"
     )
-
-
-def _num(count: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> _num(1, "update"), _num(2000, "update")
-    ('1 update', '2,000 updates')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mmalign.console import counted
 from mmalign.stats import ranking
 from pipelines.tables import SHOWN, is_missing, read_table, require_few, write_json
 
@@ -115,7 +116,9 @@ def _ratings(
 
 
 def _print_rank(result: Mapping[str, Any]) -> None:
-    table = Table("name", "Elo (ties half)", "Elo (Davidson)", "n", title=f"{result['num_used']} comparisons")
+    table = Table(
+        "name", "Elo (ties half)", "Elo (Davidson)", "n", title=counted(result["num_used"], "comparison")
+    )
     tied = {row["name"]: row for row in result["davidson"]["ratings"]}
     for row in result["ratings"]:
         table.add_row(row["name"], _cell(row), _cell(tied.get(row["name"])), str(row["n"]))
@@ -128,7 +131,9 @@ def _print_rank(result: Mapping[str, Any]) -> None:
 def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     """What was left out, and why."""
     if result["left_out"]:
-        yield "left out: " + ", ".join(f"{num} rows ({reason})" for reason, num in result["left_out"].items())
+        yield "left out: " + ", ".join(
+            f"{counted(num, 'row')} ({reason})" for reason, num in result["left_out"].items()
+        )
     yield from result["not_understood"]
     for words, part in (("ties half", result), ("Davidson", result["davidson"])):
         if dropped := part.get("resamples_left_out"):

@@ -20,6 +20,7 @@ from rich.console import Console
 import rewardmodels
 from mmalign import media
 from mmalign.config import Reward
+from mmalign.console import counted
 from mmalign.data import formats, synthesis
 from mmalign.data.synthesis import Account, Proposal, Scored
 from mmalign.types import Sample
@@ -150,12 +151,15 @@ def _relative(file: Path, root: Path) -> str:
 def _tell(report: dict[str, Any], output: Path) -> None:
     console = Console()
     for reason, num in sorted(report["dropped"].items(), key=lambda pair: -pair[1]):
-        console.print(f"{num} pairs dropped: {reason}", markup=False)
+        console.print(f"{counted(num, 'pair')} dropped: {reason}", markup=False)
     for reason, num in list(report["unscored"].items())[:5]:
-        console.print(f"{num} samples without a score: {reason}", style="yellow", markup=False)
+        console.print(f"{counted(num, 'sample')} without a score: {reason}", style="yellow", markup=False)
     for name, share in report["agreement"].items():
-        console.print(f"{name} agrees in {share:.0%} of {report['asked'][name]} pairs", markup=False)
+        console.print(
+            f"{name} agrees in {share:.0%} of {counted(report['asked'][name], 'pair')}", markup=False
+        )
+    samples, prompts = counted(report["num_samples"], "sample"), counted(report["num_groups"], "prompt")
     console.print(
-        f"{report['kept']} of {report['num_pairs']} pairs kept, of {report['num_samples']} samples of "
-        f"{report['num_groups']} prompts: {output}", markup=False, soft_wrap=True,
+        f"{report['kept']} of {counted(report['num_pairs'], 'pair')} kept, of {samples} of {prompts}: {output}",
+        markup=False, soft_wrap=True,
     )  # fmt: skip

@@ -14,6 +14,7 @@ import torch
 
 from mmalign.composition import Reward, labels
 from mmalign.config import Recipe, load_recipe, to_yaml
+from mmalign.console import counted
 from mmalign.data.prompts import prompt_source
 from mmalign.pending import Judging
 from mmalign.policies.base import Policy
@@ -122,9 +123,8 @@ def finetune(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = No
     counters = trainer.train()
     if trainer.processes.is_main:
         seconds, tell = counters.seconds, say if say is not None else print
-        tell(
-            f"done: {counters.iteration} iterations, {counters.updates} updates in {seconds:.0f} s; {recipe.output}"
-        )
+        spent = f"{counted(counters.iteration, 'iteration')}, {counted(counters.updates, 'update')}"
+        tell(f"done: {spent} in {seconds:.0f} s; {recipe.output}")
     return counters
 
 
@@ -144,7 +144,7 @@ def compose(
     num_trained = sum(parameter.numel() for parameter in task.parameters())
     speak(
         f"{recipe.method.name} on {recipe.model.path}: {num_trained:,} trained parameters ({recipe.model.weights}), "
-        f"{processes.num} processes on {processes.device}, attention {recipe.model.attention}"
+        f"{processes.describe()}, attention {recipe.model.attention}"
     )
     speak(task.plan.describe())
     if processes.is_main:

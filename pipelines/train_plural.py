@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mmalign.config import load_config, to_yaml
+from mmalign.console import counted
 from mmalign.data import comparisons, formats
 from mmalign.data.labels import annotator_of, views
 from mmalign.shapes.tastes import taste_votes
@@ -57,7 +58,10 @@ def run(
     new = set(rng.permutation(len(names))[: round(recipe.data.new_annotators * len(names))].tolist())
     known = [k for k in range(len(names)) if k not in new]
     shown, hidden = split(votes, known, recipe.data.heldout, rng)
-    say(f"{len(votes.label)} votes of {len(names)} annotators, {left_out} left out; training on {len(shown)}")
+    say(
+        f"{counted(len(votes.label), 'vote')} of {counted(len(names), 'annotator')}, {left_out} left out; "
+        f"training on {len(shown)}"
+    )
     options = Fit(
         prototypes=recipe.model.prototypes, width=recipe.model.width, hidden=recipe.model.hidden,
         form=recipe.model.form, seed=recipe.seed, **recipe.fit.model_dump(),
@@ -187,7 +191,7 @@ def summary(quality: dict[str, Any]) -> str:
         f"{title} {quality[key]['personal']['mean']:.3f} (mean annotator {quality[key]['mean_annotator']['mean']:.3f})"
         for key, title in (
             ("known", "held-out votes"),
-            ("new", f"new annotators from {quality.get('new', {}).get('few')} pairs"),
+            ("new", f"new annotators from {counted(quality.get('new', {}).get('few', 0), 'pair')}"),
         )
         if quality.get(key)
     ]

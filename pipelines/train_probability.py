@@ -54,7 +54,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         examine=partial(examined, recipe), skips=skips,
     )  # fmt: skip
     num = sum(parameter.numel() for parameter in task.parameters())
-    tell(f"{judge.name}: {num:,} trained parameters, {processes.num} processes on {processes.device}")
+    tell(f"{judge.name}: {num:,} trained parameters, {processes.describe()}")
     began = time.perf_counter()
     before = measured(recipe, judge)
     tell(f"before: {line(before)}")

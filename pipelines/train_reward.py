@@ -64,7 +64,7 @@ def train(
     processes, tell = begin(recipe, say)
     trainer, task = compose(recipe, processes)
     num = sum(parameter.numel() for parameter in task.parameters())
-    tell(f"{recipe.model.name}: {num:,} trained parameters, {processes.num} processes on {processes.device}")
+    tell(f"{recipe.model.name}: {num:,} trained parameters, {processes.describe()}")
     if processes.is_main:
         write_config(recipe, folder)
     counters = trainer.train()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmalign.config import Recipe, load_recipe, to_yaml
+from mmalign.console import counted
 from mmalign.data.prompts import plan
 from pipelines import checks
 
@@ -157,8 +158,10 @@ def arithmetic(recipe: Recipe, *, num_processes: int = 1) -> str:
     )
     total = work.num_samples * budget.iterations
     updates = budget.iterations * budget.updates_per_iteration * budget.passes
-    spent = f"budget: {budget.iterations} iterations, {updates} updates, {total:,} samples"
-    return f"batches: {work.describe()}\n{spent}"
+    spent = (
+        f"{counted(budget.iterations, 'iteration')}, {counted(updates, 'update')}, {counted(total, 'sample')}"
+    )
+    return f"batches: {work.describe()}\nbudget: {spent}"
 
 
 def report(recipe: Recipe, *, num_processes: int = 1) -> str:

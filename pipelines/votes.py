@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mmalign.console import counted
 from mmalign.data import formats, votes
 from mmalign.data.votes import Method, Settled
 from pipelines.tables import write_json
@@ -78,13 +79,13 @@ def _annotators(settled: Settled) -> list[dict[str, Any]]:
 def _tell(result: Mapping[str, Any], output: Path) -> None:
     console = Console()
     for dim, row in result["dimensions"].items():
-        told = f"{dim}: {row['num_pairs']} pairs, {row['votes_per_pair']:.1f} votes each"
+        told = f"{dim}: {counted(row['num_pairs'], 'pair')}, {row['votes_per_pair']:.1f} votes each"
         console.print(f"{told}, {row['unanimous']:.0%} unanimous, {row['ties']:.0%} ties")
         people = row.get("annotators", ())
         if people:
-            table = Table("annotator", "votes", "reliability", title=f"{len(people)} annotators")
+            table = Table("annotator", "votes", "reliability", title=counted(len(people), "annotator"))
             shown = people if len(people) <= SHOWN else [*people[: SHOWN // 2], *people[-SHOWN // 2 :]]
             for one in shown:
                 table.add_row(one["annotator"], str(one["num_votes"]), f"{one['reliability']:.3f}")
             console.print(table)
-    console.print(f"{result['comparisons']} comparisons in {output}")
+    console.print(f"{counted(result['comparisons'], 'comparison')} in {output}")

@@ -6,8 +6,9 @@ Legend: B samples, D dimensions.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -39,6 +40,11 @@ class ShapesVerifier:
             samples, self._judge, names=self.dimensions, modalities=self.modalities,
             batch_size=self.batch_size, overall=lambda values: values[:, 2],
         )  # fmt: skip
+
+    def passes(self, *, samples: Sequence[Sample]) -> list[bool | None]:
+        """Whether each picture is right; None where that cannot be judged."""
+        scores = replace(self, score="passed")(samples=samples)
+        return [None if math.isnan(value) else value == 1.0 for value in scores.overall.tolist()]
 
     def _judge(self, batch: Sequence[Prepared]) -> Tensor:
         verdict = verify(torch.stack([one.frames[0] for one in batch]), [one.prompt for one in batch])

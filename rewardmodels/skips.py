@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from mmalign.console import counted
 from mmalign.data.formats import in_words
 from mmalign.train.distributed import Processes
 from mmalign.types import PreferencePair, Sample
@@ -138,7 +139,7 @@ class Skips:
         if not self.bad:
             return ""
         shown = "".join(f"\n  {reason}" for reason in self.reasons)
-        kinds = f"{self.lines} bad lines, {self.media} with media or texts that cannot be read"
+        kinds = f"{counted(self.lines, 'bad line')}, {self.media} with media or texts that cannot be read"
         return f"left out {self.bad} of {self.read} comparisons read ({kinds}):{shown}"
 
     def state(self) -> dict[str, Tensor]:

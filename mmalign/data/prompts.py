@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import torch
 
+from mmalign.console import counted
 from mmalign.lines import numbered_lines
 from mmalign.seeds import generator, seed_of
 
@@ -141,9 +142,9 @@ class Plan:
         updates, accumulate = len(self.batches), len(self.batches[0])
         whole = "groups whole on a process" if self.whole_groups else "groups split over processes"
         return (
-            f"{self.num_groups} groups x {self.group_size} = {self.num_samples} samples an iteration = "
-            f"{updates} updates x {self.num_processes} processes x {accumulate} micro-batches x "
-            f"{self.batch_size} ({whole})"
+            f"{counted(self.num_groups, 'group')} x {self.group_size} = {counted(self.num_samples, 'sample')} "
+            f"an iteration = {counted(updates, 'update')} x {counted(self.num_processes, 'process', 'processes')} "
+            f"x {counted(accumulate, 'micro-batch', 'micro-batches')} x {self.batch_size} ({whole})"
         )
 
 

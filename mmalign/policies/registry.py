@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from mmalign.attention import set_attention
+from mmalign.hub import fetch
 from mmalign.policies.adapters import LoraWeights
 from mmalign.policies.base import Family, Size
 from mmalign.policies.flux_kontext import FluxKontext
@@ -149,8 +150,6 @@ def load(
 
 def pipeline_config(path: str | Path) -> dict[str, Any]:
     """The model_index.json of a folder or hub repository."""
-    from diffusers import DiffusionPipeline
-
     index = Path(path) / "model_index.json"
     if index.is_file():
         return dict(json.loads(index.read_text()))
@@ -162,7 +161,7 @@ def pipeline_config(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"no such folder: {path}; give a diffusers pipeline folder or a hub id such as owner/name"
         )
-    try:
-        return dict(DiffusionPipeline.load_config(str(path)))
-    except OSError as error:
-        raise ValueError(f"{path} is neither a folder here nor a pipeline on the hub: {error}") from error
+    index = fetch(str(path), ("model_index.json",)) / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"{path} on the hub is not a diffusers pipeline: it has no model_index.json")
+    return dict(json.loads(index.read_text(encoding="utf-8")))

@@ -20,6 +20,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, ProjectConfiguration
 from torch import Tensor, nn
 
+from mmalign.console import counted
+
 
 def start(folder: str | Path | None = None, trackers: Sequence[str] = ()) -> Accelerator:
     """This process's accelerator: the GPU if there is one, joined with its siblings if it was launched with any."""
@@ -74,6 +76,10 @@ class Processes:
         self.device = self.accelerator.device
         self.rank, self.num = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
+
+    def describe(self) -> str:
+        """How many, and where, in words."""
+        return f"{counted(self.num, 'process', 'processes')} on {self.device}"
 
     def gather(self, rows: Tensor) -> Tensor:
         """(B, ...) of every process as (N, ...), in order of rank; B may differ between processes."""

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmalign.hub import fetch
+
 ALIGNMENT = 64
 """Where PyTorch puts what it allocates, in bytes."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -33,15 +35,7 @@ def locate(path: str | Path, patterns: Sequence[str]) -> Path:
         return here
     if not _HUB_ID.fullmatch(str(path)):
         raise ValueError(f"{path} is no file or folder, and no hub id of the form owner/name")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(path), allow_patterns=list(patterns)))
-    except (OSError, RuntimeError) as error:  # the hub's own errors are of these kinds
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"cannot get {path} from the hub ({why}): check name and network, or give the folder of a download"
-        ) from error
+    return fetch(str(path), patterns)
 
 
 def find_file(place: Path, patterns: Sequence[str]) -> Path:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from mmalign.hub import fetch
 from rewardmodels.vlm import quiet
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -78,17 +79,7 @@ def folder_of(path: str | Path) -> Path:
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
         raise ValueError(f"no such folder: {path} (and it is no hub id such as owner/name)")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(str(path), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"])
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"no folder '{path}', and the hub gave none: {' '.join(str(error).split())[:200]}"
-        ) from error
+    return fetch(str(path), ("*.json", "*.safetensors", "*.txt", "*.jinja"))
 
 
 def fingerprint(folder: Path) -> str:

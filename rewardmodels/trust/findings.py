@@ -44,6 +44,7 @@ class Finding:
 
 
 FEW = f"too few prompts to tell ({MIN_PROMPTS} are needed)"
+UNCHANGED = "not measured: nothing was changed"
 
 
 def of_probe(answers: Answers) -> Finding | None:
@@ -56,7 +57,7 @@ def of_probe(answers: Answers) -> Finding | None:
         f"{'has to mind this' if must else 'should prefer the spoiled one'}"
     )
     if found.n == 0:
-        word = "refuses to judge the spoiled one" if answers.refused else "not measured: nothing was changed"
+        word = "refuses to judge the spoiled one" if answers.refused else UNCHANGED
         return Finding("probes", answers.probe.name, "note", word, "no scores to compare", rule)
     figure = f"prefers the original in {_share(found)} of {found.n}"
     if len(set(answers.groups)) < MIN_PROMPTS:
@@ -249,13 +250,19 @@ def of_curve(found: Curve, name: str = "best of n") -> Finding:
 
 
 def conclude(findings: Sequence[Finding]) -> Finding:
-    """The whole in one sentence."""
+    """The whole in one sentence; where most probes could not be told, that is the sentence, unless a fault was seen."""
     bad = [one for one in findings if one.grade == "bad"]
     fair = [one for one in findings if one.grade == "fair"]
     rule = "any bad finding: do not optimise; any weak one: with care"
     figure = f"{len(bad)} bad, {len(fair)} weak, {sum(f.grade == 'good' for f in findings)} good findings"
     if bad:
         return Finding("overall", "verdict", "bad", "Do not optimise this reward.", figure, rule)
+    probes = [one for one in findings if one.topic == "probes"]
+    untold = [one for one in probes if one.word in (FEW, UNCHANGED)]
+    if 2 * len(untold) > len(probes):
+        figure = f"{len(untold)} of {len(probes)} probes could not be told; {figure}"
+        word = "It could not be told whether this reward can be trusted."
+        return Finding("overall", "verdict", "note", word, figure, f"{rule}; not told: over half the probes")
     if fair:
         return Finding("overall", "verdict", "fair", "Use this reward with care.", figure, rule)
     return Finding("overall", "verdict", "good", "No fault was found.", figure, rule)

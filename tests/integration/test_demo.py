@@ -90,6 +90,17 @@ def test_missing_score_shows_its_reason(painters):
     assert "undecided <b>2</b>" in final
 
 
+def test_an_exact_judge_says_right_or_wrong():
+    class Exact(Brightness):
+        def passes(self, *, samples: Sequence[Sample]) -> list[bool | None]:
+            return [float(sample.frames().mean()) > 0.5 for sample in samples]
+
+    painters = [Painter("base", 0.4), Painter("tuned", 0.9)]
+    final = list(compare.respond(painters, [Exact()], "a red circle", 1, 1, 5, 1.0, ["brightness"]))[-1]
+    assert '<b class="mm-wrong">wrong</b> 0.4<' in final and '<b class="mm-right">right</b> 0.9<' in final
+    assert "mm-right" not in answers(painters, "a red circle")[-1]
+
+
 def test_editing_needs_an_image():
     editor = [Painter("editor", 1.0, "edit")]
     assert "image to edit" in answers(editor, "make it red")[-1]

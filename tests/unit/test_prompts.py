@@ -44,7 +44,7 @@ def test_groups_are_split_only_when_they_must_be():
 def test_micro_batches_are_equal_and_as_large_as_allowed():
     p = plan(num_groups=6, group_size=5, num_updates=1, num_processes=1, rank=0, batch_size=12)
     assert [len(batch) for batch in p.batches[0]] == [10, 10, 10]
-    assert "= 30 samples an iteration = 1 updates x 1 processes x 3 micro-batches x 10" in p.describe()
+    assert "= 30 samples an iteration = 1 update x 1 process x 3 micro-batches x 10" in p.describe()
 
 
 def test_division_that_does_not_come_out_says_what_to_change():

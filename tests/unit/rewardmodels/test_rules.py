@@ -15,6 +15,7 @@ from mmalign.media import to_pil
 from mmalign.shapes import render, verify
 from mmalign.types import Sample, Scores
 from rewardmodels.combine import Combined, group_ids, zscore
+from rewardmodels.rules import ShapesVerifier
 
 PROMPTS = ["a red circle", "two blue squares"]
 
@@ -35,6 +36,9 @@ def test_the_verifier_reward_is_the_verifier() -> None:
     assert passed(samples=pictures()).overall.tolist() == [1.0, 1.0]
     swapped = [Sample(p, i) for p, i in zip(PROMPTS, render(PROMPTS).flip(0), strict=True)]
     assert passed(samples=swapped).overall.tolist() == [0.0, 0.0]
+    outside = Sample("a dog", images[0])
+    found = ShapesVerifier().passes(samples=[*pictures(), *swapped, outside])
+    assert found == [True, True, False, False, None]
 
 
 def test_a_prompt_outside_the_world_is_nan_with_the_reason() -> None:

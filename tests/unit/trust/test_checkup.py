@@ -93,6 +93,22 @@ def test_a_hacked_proxy_turns_gold_down_and_the_worst_case_of_an_ensemble_does_n
     assert curves["ensemble, min"].points[-1].gain.low > 0 > curves["reward"].points[-1].gain.mean
 
 
+def test_most_probes_untold_is_the_verdict_unless_a_fault_was_seen():
+    def of(*words):
+        return findings.conclude([Finding("probes", str(k), g, w, "", "") for k, (w, g) in enumerate(words)])
+
+    untold, passes, weak = (findings.FEW, "note"), ("passes", "good"), ("notices too rarely", "fair")
+    assert of(untold, untold, weak).word == "It could not be told whether this reward can be trusted."
+    assert of(untold, untold, passes).grade == "note" and "2 of 3 probes" in of(untold, untold, passes).figure
+    assert (
+        of(untold, passes, weak).word == "Use this reward with care." and of(untold, passes).grade == "good"
+    )
+    assert of(untold, untold, ("does not notice", "bad")).grade == "bad"
+    samples, groups = photos(3, 2, size=8)
+    few = check(ask_of(worth), survey(ask_of(worth), samples, groups, probes=FEW, factors=()))
+    assert "could not be told" in few.verdict.word
+
+
 def test_without_gold_or_pairs_it_says_what_is_missing():
     samples, groups = photos(8, 2, size=8)
     seen = survey(ask_of(lambda s: float(s.frames().mean())), samples, groups, probes=FEW, factors=())

@@ -13,6 +13,7 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from mmalign import console, media
+from mmalign.console import counted
 from mmalign.inline import data_uri
 from mmalign.stats import intervals, report
 from pipelines.manifest import Item
@@ -94,7 +95,8 @@ def write(
         columns = ["reward", "why", "items", "which"]
         parts += [report.heading("Not judged"), report.table(columns, failed[:500], words=True)]
         parts.append(report.paragraph("All items and reasons are in summary.json."))
-    note = f"{summary['num_items']} items from {settings.input}, {summary['num_unscored']} not judged by every reward."
+    many = counted(summary["num_items"], "item")
+    note = f"{many} from {settings.input}, {summary['num_unscored']} not judged by every reward."
     path.write_text(report.page("Scores", parts, note=note), encoding="utf-8", errors="replace")
 
 
@@ -183,7 +185,9 @@ def tell(summary: Mapping[str, Any], folder: Path, already_done: int) -> None:
         for reason, count in list(found["reasons"].items())[:5]:
             out.print(f"{label}: {count} not judged: {reason}", style="yellow", markup=False)
     done = f", {already_done} were done before" if already_done else ""
-    out.print(f"{summary['num_items']} items{done}; report: {folder / 'report.html'}", markup=False)
+    out.print(
+        f"{counted(summary['num_items'], 'item')}{done}; report: {folder / 'report.html'}", markup=False
+    )
 
 
 def _number(value: Any) -> float:

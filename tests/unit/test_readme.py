@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import textwrap
@@ -13,6 +14,9 @@ import typer
 
 from mmalign.__main__ import app
 from mmalign.config import available_recipes, load_recipe
+from mmalign.data.formats import parsed
+from mmalign.data.labels import annotator_of, views
+from rewardmodels.ocr.texts import wanted
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md")
@@ -52,6 +56,16 @@ def test_commands_parse_and_recipes_accept_their_overrides(words):
     verb, values = resolved(typer.main.get_command(app), "mmalign", words)
     if verb in ("finetune", "validate"):
         load_recipe(str(values["recipe"]), values["overrides"] or [])
+
+
+def test_records_are_such_as_are_read():
+    rows = [json.loads(block) for block in blocks("README.md", "json")]
+    records = [parsed(row) for row in rows if "annotations" in row]
+    assert [len(record.annotations) for record in records] == [1, 2]
+    voters = [annotator_of(records[1], label) for label in views(records[1].annotations).pairs]
+    assert voters == ["ann", "ben"]
+    (poster,) = [row for row in rows if "image" in row]
+    assert wanted(poster["prompt"]) == ("fresh bread",)
 
 
 def test_recipes_of_the_table_exist():

@@ -54,7 +54,10 @@ class Model(Section):
 
 
 class Data(Section):
-    """Prompts: `shapes:train`, `shapes:heldout`, .txt or .jsonl. `pairs` or `samples` make a run offline."""
+    """Prompts: `shapes:train`, `shapes:heldout`, some categories (`shapes:train:counting,position`), .txt or .jsonl.
+
+    `pairs` or `samples` make a run offline.
+    """
 
     prompts: str = "shapes:train"
     heldout: str | None = "shapes:heldout"

@@ -61,10 +61,9 @@ def recipe_rewards(recipe: Recipe) -> None:
 def recipe_files(recipe: Recipe) -> None:
     """ValueError where the data of a fine-tuning recipe are no files, or not such as its method reads."""
     data = recipe.data
-    require_files({"data.prompts": data.prompts, "data.heldout": data.heldout}, PROMPTS)
     require_files({"data.pairs": data.pairs, "data.samples": data.samples})
     for key, name in (("data.prompts", data.prompts), ("data.heldout", data.heldout)):
-        if name is not None and name not in PROMPTS:
+        if name is not None:
             require_prompts(key, name)
     if data.pairs is not None:
         require_comparisons("data.pairs", data.pairs, ("overall",), decides)
@@ -74,7 +73,15 @@ def recipe_files(recipe: Recipe) -> None:
 
 
 def require_prompts(key: str, name: str) -> None:
-    """ValueError for a file without prompts."""
+    """ValueError for a file without prompts, and for a part of the built-in world that it has not."""
+    if name in PROMPTS:
+        return
+    if name.startswith("shapes:"):
+        from mmalign.shapes.prompts import read_source  # imports torch, like all of the world
+
+        read_source(name)
+        return
+    require_files({key: name}, PROMPTS)
     if name.endswith(".txt"):
         if next(numbered_lines(Path(name)), None) is None:
             raise ValueError(f"'{key}': {name} is empty: write a prompt a line")

@@ -48,12 +48,13 @@ class ShapesPrompts:
     """Prompts of the built-in world, every category equally often; small categories repeat theirs."""
 
     split: str
+    categories: tuple[str, ...]
 
     def draw(self, num: int, *, seed: int, iteration: int) -> list[Prompt]:
         """`num` prompts in random order."""
         from mmalign.shapes.prompts import sample_prompts
 
-        drawn = sample_prompts(self.split, num, seed=seed_of(seed, "prompts", iteration) % 2**32)
+        drawn = sample_prompts(self.split, num, seed_of(seed, "prompts", iteration) % 2**32, self.categories)
         return [Prompt(text) for text in drawn]
 
 
@@ -102,12 +103,11 @@ def _parse(line: str, path: Path, number: int) -> Prompt:
 
 
 def prompt_source(name: str) -> PromptSource:
-    """`shapes:train`, `shapes:heldout`, or a file."""
-    world, colon, split = name.partition(":")
-    if colon and world == "shapes":
-        if split not in ("train", "heldout"):
-            raise ValueError(f"unknown prompts '{name}': there are shapes:train and shapes:heldout")
-        return ShapesPrompts(split)
+    """`shapes:train`, `shapes:heldout`, some categories of one (`shapes:train:counting,position`), or a file."""
+    if name.startswith("shapes:"):
+        from mmalign.shapes.prompts import read_source
+
+        return ShapesPrompts(*read_source(name))
     return ListedPrompts(read_prompts(name))
 
 

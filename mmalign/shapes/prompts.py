@@ -10,6 +10,7 @@ True
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ from mmalign.shapes.specs import (
     train_specs,
 )
 
+SPLITS = ("train", "heldout")
 MAX_WORDS = 12
 OPENINGS: tuple[str, ...] = ("", "a picture of", "a drawing of", "there is", "there are")
 JOINS: dict[str, str | None] = {
@@ -156,9 +158,32 @@ def _read_join(words: list[str], prompt: str) -> tuple[str | None, list[str]]:
 
 def split_specs(split: str) -> tuple[PromptSpec, ...]:
     """The specs of "train" or "heldout"; ValueError for another name."""
-    if split not in ("train", "heldout"):
+    if split not in SPLITS:
         raise ValueError(f"unknown split '{split}': use 'train' or 'heldout'")
     return train_specs() if split == "train" else heldout_specs()
+
+
+def read_source(name: str) -> tuple[str, tuple[str, ...]]:
+    """Split and categories of `shapes:SPLIT` or `shapes:SPLIT:CATEGORY,...`; ValueError for what there is not.
+
+    A category that is named twice is drawn twice as often.
+
+    >>> read_source("shapes:train:counting,position")
+    ('train', ('counting', 'position'))
+    """
+    world, _, rest = name.partition(":")
+    split, colon, listed = rest.partition(":")
+    if world != "shapes" or split not in SPLITS:
+        raise ValueError(
+            f"unknown prompts '{name}': there are {' and '.join(f'shapes:{one}' for one in SPLITS)}"
+        )
+    chosen = tuple(listed.split(",")) if colon else CATEGORIES
+    for one in chosen:
+        if one not in CATEGORIES:
+            near = difflib.get_close_matches(one, CATEGORIES, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(CATEGORIES)}"
+            raise ValueError(f"unknown category '{one}' in prompts '{name}': {hint}")
+    return split, chosen
 
 
 def sample_specs(

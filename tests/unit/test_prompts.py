@@ -78,6 +78,12 @@ def test_shapes_prompts_come_from_every_category_equally_often_and_are_repeatabl
     assert drawn != [p.text for p in source.draw(70, seed=0, iteration=6)]
 
 
+def test_some_categories_are_drawn_and_one_named_twice_twice_as_often():
+    source = prompt_source("shapes:train:counting,position,position")
+    drawn = Counter(parse(prompt.text).category for prompt in source.draw(30, seed=0, iteration=0))
+    assert drawn == {"counting": 10, "position": 20}
+
+
 def test_files_are_read_with_sources_and_metadata(tmp_path):
     text = tmp_path / "prompts.txt"
     text.write_text("a red circle\n\na blue square\n")
@@ -90,7 +96,14 @@ def test_files_are_read_with_sources_and_metadata(tmp_path):
         read_prompts(rows)
 
 
-@pytest.mark.parametrize("name,part", [("shapes:test", "shapes:train"), ("missing.txt", "no prompt file")])
+@pytest.mark.parametrize(
+    "name,part",
+    [
+        ("shapes:test", "shapes:train"),
+        ("missing.txt", "no prompt file"),
+        ("shapes:train:countin", "'counting'"),
+    ],
+)
 def test_unknown_prompts_are_named(name, part):
     with pytest.raises(ValueError, match=part):
         prompt_source(name)

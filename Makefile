@@ -4,7 +4,7 @@
 #   make test-fast    the unit and contract tests that take seconds
 #   make lint         ruff and mypy only
 #   make format       let ruff rewrite the files
-# PYTHON chooses the interpreter (3.11-3.13), VENV where the environment lies, JOBS how many tests run at once.
+# PYTHON chooses the interpreter (3.10-3.13), VENV where the environment lies, JOBS how many tests run at once.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -28,7 +28,7 @@ install: $(STAMP)
 
 # Installed again only when pyproject.toml changes.
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "mmalign needs Python 3.11-3.13, and $(PYTHON) is " + sys.version.split()[0] + ": name another one, for example make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 13) else "mmalign needs Python 3.10-3.13, and $(PYTHON) is " + sys.version.split()[0] + ": name another one, for example make PYTHON=python3.12")'
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing mmalign and its libraries into $(VENV) (a few minutes the first time)"
 	$(RUN) -m pip install --editable '.[dev,clip,ocr]'

@@ -5,7 +5,6 @@ Everything that is refused is a `Refusal` with an HTTP status and a sentence tha
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 from collections import Counter
@@ -13,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import anyio
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -123,15 +123,15 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         raise too_long
     chunks: list[bytes] = []
     size = 0
-    latest = asyncio.get_running_loop().time() + limits.patience
+    latest = anyio.current_time() + limits.patience
     try:
-        async with asyncio.timeout_at(latest) as clock:
+        with anyio.fail_after(limits.patience) as clock:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limits.max_bytes:
                     raise too_long
                 chunks.append(chunk)
-                clock.reschedule(latest + size / limits.slowest)
+                clock.deadline = latest + size / limits.slowest
     except TimeoutError:
         raise Refusal(
             408,

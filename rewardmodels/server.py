@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -105,7 +106,7 @@ class Reception:
         """Judges the samples of a request."""
         self._check(request)
         try:
-            async with asyncio.timeout(self.limits.timeout):
+            with anyio.fail_after(self.limits.timeout):
                 body = await reception.read_body(request, self.limits)
                 with self.room.enter(request.client.host if request.client else "") as place:
                     place.take("bytes", len(body))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,11 @@ from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.judges.probability_recipe import SCHEMAS, kind_of
 from rewardmodels.plural_recipe import PluralRecipe
 from rewardmodels.recipe import RewardRecipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "transformers", "diffusers", "gradio", "numpy", "scipy", "matplotlib", "pandas")

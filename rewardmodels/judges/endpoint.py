@@ -16,12 +16,14 @@ import math
 import os
 import random
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import anyio
 import httpx
 
 from rewardmodels.judges.answers import Answers
@@ -29,6 +31,9 @@ from rewardmodels.judges.budget import Budget
 from rewardmodels.judges.chat import Answer, Question, Sampling, Words, key_of, png
 from rewardmodels.judges.replies import Record, among, answer_of, first_tokens, parsed
 from rewardmodels.judges.verdicts import quote
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
 
 MAX_BODY = 16 * 2**20
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
@@ -122,9 +127,9 @@ class Endpoint:
                     if not isinstance(made, str):
                         self.answers.put(key, made)
 
-            async with asyncio.TaskGroup() as group:
+            async with anyio.create_task_group() as group:
                 for _ in range(min(self.concurrency, len(todo))):
-                    group.create_task(work())
+                    group.start_soon(work)
         return found
 
     async def _one(
@@ -165,7 +170,7 @@ class Endpoint:
     async def _post(self, client: httpx.AsyncClient, body: bytes) -> tuple[int, str, float]:
         """Status, text and the seconds that the server asks to wait. A body without end is cut off."""
         within = min(self.timeout, max(self.budget.left(), 0.001))
-        async with asyncio.timeout(within):
+        with anyio.fail_after(within):
             address = f"{self.url.rstrip('/')}/chat/completions"
             kind = {"Content-Type": "application/json"}
             async with client.stream("POST", address, content=body, headers=kind) as response:

@@ -6,10 +6,12 @@ import asyncio
 import base64
 import io
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,9 @@ from rewardmodels.judges.budget import Budget
 from rewardmodels.judges.chat import Question, Sampling, ask
 from rewardmodels.judges.endpoint import Endpoint, _complete
 from tests.unit.rewardmodels.judges.chat_server import Reply, likely, said, serve, text_of
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
 
 PICTURE = torch.arange(3 * 5 * 7).view(3, 5, 7) / 104
 
@@ -260,9 +265,9 @@ def failing(*errors: Exception) -> Callable[[], Any]:
         raise error
 
     async def start() -> dict[str, Any]:
-        async with asyncio.TaskGroup() as group:
+        async with anyio.create_task_group() as group:
             for k, error in enumerate(errors):
-                group.create_task(fail(error, 60.0 * k))
+                group.start_soon(fail, error, 60.0 * k)
         return {}
 
     return start

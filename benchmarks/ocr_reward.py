@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=40)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="write the figures there too")
     asked = parser.parse_args()
     reader = Reader(side=asked.side)
     for file in asked.files:
@@ -128,7 +129,10 @@ def main() -> None:
         "prompts": len(lines), "with text": len(usable), "drawn": min(asked.num, len(usable)), "side": asked.side,
         "CPU seconds a picture": round(seconds, 3), "machine": platform.processor() or platform.machine(),
     }  # fmt: skip
-    print(json.dumps({**facts, **figures}, indent=1))
+    text = json.dumps({**facts, **figures}, indent=1)
+    print(text)
+    if asked.output is not None:
+        asked.output.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -118,8 +118,7 @@ class Nft(MethodOptions):
     """DiffusionNFT: contrast of positive and negative implicit policies around the behaviour policy.
 
     With `extremes` only so many of the best and of the worst of every group are learned from (as DanceGRPO does,
-    arXiv 2505.07818): samples are cheap beside updates, and the middle of a group says little. A `negative_weight`
-    below 1 keeps the policy near its own samples: with as many bad as good ones, nothing else does.
+    arXiv 2505.07818): samples are cheap beside updates, and the middle of a group says little.
     """
 
     name: Literal["nft"]
@@ -130,7 +129,6 @@ class Nft(MethodOptions):
     advantages: Literal["group", "global", "none"] = "global"
     advantage_clip: PositiveFloat = 5.0
     extremes: PositiveInt | None = None
-    negative_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     decay: Decay = Decay()
 
 

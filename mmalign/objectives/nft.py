@@ -7,14 +7,12 @@ Source: DiffusionNFT (arXiv 2509.16117), eq. of the policy loss, and its train_n
 the optimality of a sample, x0_th and x0_old the clean latents that policy and behaviour policy predict from
 the SAME noisy latents, x0+ = b x0_th + (1-b) x0_old and x0- = (1+b) x0_old - b x0_th:
 
-    L = scale [ r/b mean((x0+ - x0)^2) / w+  +  n (1-r)/b mean((x0- - x0)^2) / w- ]  +  kl_weight * kl
+    L = scale [ r/b mean((x0+ - x0)^2) / w+  +  (1-r)/b mean((x0- - x0)^2) / w- ]  +  kl_weight * kl
     w = stopgrad(max(mean |x0+- - x0|, floor)), in float64
 
 Differences from the paper: it has no scale (the code's 5 is its advantage clip), no 1/b, no
 self-normalisation and measures velocities; give velocities in the three roles with self_normalize=False and
-scale=b for that form. Neither has n (`negative_weight`, 1 there): at n = 1 and balanced r the gradient sees the
-difference of good and bad alone, so whatever they share may drift; below 1 some of it says "stay at your samples".
-Clean predictions are affine in velocity and in noise alike, so the loss serves
+scale=b for that form. Clean predictions are affine in velocity and in noise alike, so the loss serves
 diffusion models unchanged. At x0_th = x0_old the value does not depend on r, the gradient does.
 """
 
@@ -61,7 +59,6 @@ def nft(
     self_normalize: bool = True,
     scale: float = 5.0,
     floor: float = 1e-5,
-    negative_weight: float = 1.0,
     kl: Tensor | None = None,
     kl_weight: float = 0.0,
     where: Tensor | None = None,
@@ -76,7 +73,7 @@ def nft(
     share = fill(optimality.detach(), mask, 0.5)
     positive = _error(beta * policy + (1 - beta) * behavior - clean, self_normalize, floor)
     negative = _error((1 + beta) * behavior - beta * policy - clean, self_normalize, floor)
-    loss = scale / beta * (share * positive + negative_weight * (1 - share) * negative)
+    loss = scale / beta * (share * positive + (1 - share) * negative)
     metrics = {
         "positive": masked_mean(positive, mask),
         "negative": masked_mean(negative, mask),

@@ -167,7 +167,6 @@ def nft_loss(context: Context, batch: Batch, draw: Draw) -> Loss:
         optimality=optimality(batch.credit, clip=options.advantage_clip),
         beta=options.beta,
         scale=options.scale,
-        negative_weight=options.negative_weight,
         kl=kl,
         kl_weight=options.kl,
     )

@@ -65,22 +65,6 @@ def test_gradient_at_the_behaviour_policy_follows_the_reward(share: float) -> No
     torch.testing.assert_close(grad, expected)
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.6, 1.0])
-def test_a_small_negative_weight_leaves_balanced_groups_a_pull_to_their_samples(weight: float) -> None:
-    velocity = BEHAVIOR.clone().requires_grad_()
-    pair = nft(
-        prediction_clean=clean_of(velocity).expand(2, -1),
-        behavior_clean=clean_of(BEHAVIOR).expand(2, -1),
-        clean=CLEAN.expand(2, -1),
-        optimality=torch.tensor([1.0, 0.0]),
-        negative_weight=weight,
-        self_normalize=False,
-    )
-    (grad,) = torch.autograd.grad(pair.per_sample.sum(), velocity)
-    to_the_samples = (BEHAVIOR - TARGET) * LEVEL**2 * 5
-    torch.testing.assert_close(grad, (1 - weight) * to_the_samples)
-
-
 def test_value_at_the_behaviour_policy_does_not_depend_on_the_reward() -> None:
     values = [
         nft(

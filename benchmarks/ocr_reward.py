@@ -1,7 +1,7 @@
 """How well the OCR reward tells right words from wrong ones: rendered pictures of the texts that prompts quote.
 
     python benchmarks/ocr_reward.py --prompts ocr.txt --num 200 --output benchmarks/results/ocr_rendered.json
-    python benchmarks/ocr_reward.py --prompts ocr.txt --num 200 --photo photo.png --output benchmarks/results/ocr_photo.json
+    python benchmarks/ocr_reward.py --prompts ocr.txt --num 200 --photo p.png --output benchmarks/results/ocr_photo.json
 
 Each quoted text is drawn as its prompt asks, with one letter changed, with another prompt's text, and not at all; on
 a plain ground, on a noisy gradient, rotated by 8 degrees, small, or (with `--photo`) over a photograph. Printed per

@@ -40,7 +40,7 @@ BROKEN = (
 def read(file: Path | BytesIO, name: str, max_pixels: int) -> Tensor:
     """(1, 3, H, W) in [0, 1] of a file that holds one picture; `name` is how errors call it."""
     pixels = _decoded(file, name, max_pixels)  # whose file, before it was scaled down, no longer takes memory
-    return from_pil(pixels)
+    return from_pil(pixels, name)
 
 
 def _decoded(file: Path | BytesIO, name: str, max_pixels: int) -> Image.Image:
@@ -93,31 +93,25 @@ def _smaller(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return made
 
 
-def from_pil(image: Image.Image) -> Tensor:
-    """(1, 3, H, W) in [0, 1] from any Pillow image."""
+def from_pil(image: Image.Image, name: str = "the picture") -> Tensor:
+    """(1, 3, H, W) in [0, 1] from any Pillow image; `name` is how errors call it."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey(image)
+        return _deep_grey(image, name)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return to_tensor(np.asarray(image.convert("RGB"))[None])
 
 
-def _deep_grey(image: Image.Image) -> Tensor:
+def _deep_grey(image: Image.Image, name: str) -> Tensor:
     """16-bit, 32-bit and floating-point grey as RGB."""
     grey = np.asarray(image).astype(np.float32)
     if image.mode != "F":
         grey = grey / 65535.0
     if not np.isfinite(grey).all() or grey.min() < 0.0 or grey.max() > 1.0:
-        raise ValueError(
-            f"{_name(image)} holds grey values outside the range of its kind; export it as 8-bit PNG"
-        )
+        raise ValueError(f"{name} holds grey values outside the range of its kind; export it as 8-bit PNG")
     return torch.from_numpy(grey)[None, None].repeat(1, 3, 1, 1)
-
-
-def _name(image: Image.Image) -> str:
-    return str(getattr(image, "filename", "") or "the picture")
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

@@ -9,8 +9,9 @@ tensors.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -81,6 +82,12 @@ class Sample:
     source: Tensor | Path | None = None
     id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def group(self) -> Hashable:
+        """Which others it is compared with: those with an equal `metadata["group"]`; None where that says nothing."""
+        said = self.metadata.get("group")
+        return said if isinstance(said, Hashable) else json.dumps(said, sort_keys=True)
 
     def frames(self) -> Tensor:
         """The generated media as (T, C, H, W) float32 in [0, 1]."""

@@ -221,7 +221,7 @@ def needs_group(model: RewardModel) -> bool:
 def group_ids(samples: Sequence[Sample]) -> Tensor:
     """An integer a sample (B,), equal for one `metadata["group"]`, or else one prompt and source."""
     keys = [
-        sample.metadata["group"] if "group" in sample.metadata else (sample.prompt, content_of(sample.source))
+        (sample.prompt, content_of(sample.source)) if sample.group is None else sample.group
         for sample in samples
     ]
     numbers = {key: n for n, key in enumerate(dict.fromkeys(keys))}

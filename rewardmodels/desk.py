@@ -74,7 +74,8 @@ class Desk:
             if self._closed:
                 raise ValueError("the desk is closed")
             if self.waiting and self.waiting + len(samples) > self.max_waiting:
-                raise Full(max(0.1, self._seconds * (1 + self.waiting // self.max_batch)))
+                batches = 1 + min(len(self._jobs), self.waiting // self.max_batch)
+                raise Full(max(0.1, self._seconds * batches))
             job = _Job(samples)
             self._jobs.append(job)
             self.waiting += len(samples)

@@ -7,9 +7,9 @@ An answer has a row a sample: `{"id", "values": {dimension: number}, "overall", 
 "overall_log_variance", "details", "reason"}`. Numbers are null where the sample could not be judged, variances and
 details (what a judge in words said) where the reward gives none.
 
-A reward with `"groups": true` in /rewards compares samples: those of a request with one `metadata.group` (text or a
-whole number), or else of one prompt and source, are a group. It is judged whole and by itself, so all candidates of a
-prompt belong in one request.
+A reward with `"groups": true` in /rewards compares samples: those of a request with one `metadata.group`, or else of
+one prompt and source, are a group. It is judged whole and by itself, so all candidates of a prompt belong in one
+request.
 
 Pixels travel losslessly: as PNG where they lie on the 8-bit grid, as float32 safetensors where they do not.
 
@@ -32,7 +32,7 @@ from typing import Any
 import safetensors
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -55,13 +55,6 @@ class AskedSample(BaseModel):
     source: str | list[str] | None = None
     id: str = ""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
-
-    @field_validator("metadata")
-    @classmethod
-    def _one_group(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if not isinstance(metadata.get("group", ""), (str, int)):
-            raise ValueError("group must be text or a whole number, the same for all candidates of a prompt")
-        return metadata
 
     @property
     def texts(self) -> list[str]:

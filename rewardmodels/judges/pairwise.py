@@ -185,7 +185,7 @@ class WinRate:
         """Win rates in [0, 1]; a sample without rivals, or whose every comparison failed, has a reason."""
         groups: dict[object, list[int]] = {}
         for i, sample in enumerate(samples):
-            key = (sample.prompt, sample.metadata.get("group"), content_of(sample.source))
+            key = (sample.prompt, sample.group, content_of(sample.source))
             groups.setdefault(key, []).append(i)
         places = [pair for members in groups.values() for pair in combinations(members, 2)]
         decisions = self.judge.compare([(samples[i], samples[j]) for i, j in places])

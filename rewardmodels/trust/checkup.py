@@ -293,8 +293,8 @@ def _standard(column: Floats, known: NDArray[np.bool_]) -> Floats:
 def group_names(samples: Sequence[Sample], source_name: Callable[[Sample], str] = lambda s: "") -> list[str]:
     """Whose prompt each sample belongs to: `metadata["group"]`, or its prompt with the name of its source."""
     return [
-        str(sample.metadata["group"])
-        if "group" in sample.metadata
-        else "\x1f".join(part for part in (sample.prompt, source_name(sample)) if part) or sample.id
+        "\x1f".join(part for part in (sample.prompt, source_name(sample)) if part) or sample.id
+        if sample.group is None
+        else str(sample.group)
         for sample in samples
     ]

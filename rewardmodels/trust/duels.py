@@ -78,7 +78,8 @@ def win_rates(judge: Comparer) -> Ask:
     def ask(samples: Sequence[Sample]) -> Scores:
         members: dict[str, list[int]] = {}
         for k, sample in enumerate(samples):
-            members.setdefault(str(sample.metadata.get("group", sample.prompt)), []).append(k)
+            name = sample.prompt if sample.group is None else str(sample.group)
+            members.setdefault(name, []).append(k)
         places = [pair for some in members.values() for pair in combinations(some, 2)]
         wins: list[list[float]] = [[] for _ in samples]
         reasons: list[str | None] = [

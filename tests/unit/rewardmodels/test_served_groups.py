@@ -13,7 +13,8 @@ import torch
 from mmalign.rules import LogTame, ZScores
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels.asking import ask_by_group, joined
-from rewardmodels.combine import Combined, needs_group
+from rewardmodels.combine import Combined, group_ids, needs_group
+from rewardmodels.desk import Desk, Full
 from rewardmodels.reception import Limits
 from rewardmodels.remote import Remote
 from tests.unit.rewardmodels.serving import HTTP, Brightness, asked, picture, serving, text
@@ -100,17 +101,43 @@ def test_the_groups_of_two_clients_with_one_prompt_are_not_mixed() -> None:
     assert all(one[0]["overall"] + one[1]["overall"] == pytest.approx(0.0, abs=1e-6) for one in rows)
 
 
-def test_a_group_is_judged_without_those_that_cannot_be_and_a_wrong_group_is_told() -> None:
+def test_a_group_is_judged_without_those_that_cannot_be() -> None:
     with serving({"compared": Compared(), "brightness": Brightness()}) as url:
         served = {one["name"]: one["groups"] for one in HTTP.get(f"{url}/rewards").json()["rewards"]}
         assert served == {"compared": True, "brightness": False}
         body = asked(text(picture(level=0)), text(b"no picture"), text(picture(level=255)), reward="compared")
         rows = HTTP.post(f"{url}/score", json=body).json()["scores"]
         assert [row["overall"] for row in rows] == [pytest.approx(-0.5), None, pytest.approx(0.5)]
-        body["samples"][1]["metadata"] = {"group": ["a"]}
-        answer = HTTP.post(f"{url}/score", json=body)
-        assert answer.status_code == 400
-        assert "samples.1.metadata" in answer.json()["error"] and "whole number" in answer.json()["error"]
+
+
+def test_a_group_may_be_named_by_anything_and_null_names_none() -> None:
+    named = [["one"], ["two"], ["one"], {"of": "three"}, 1.5, None, None]
+    samples = [grey("a", k / 10, f"a{k}", group=name) for k, name in enumerate(named)]
+    assert group_ids(samples).tolist() == [0, 1, 0, 2, 3, 4, 4]
+    reward = Compared()
+    with serving({"compared": reward}) as url:
+        assert Remote(url=url)(samples=samples).valid.all()
+    assert sorted(reward.calls) == [["a0", "a2"], ["a1"], ["a3"], ["a4"], ["a5", "a6"]]
+
+
+def test_a_full_desk_counts_the_groups_before_a_client_not_their_samples() -> None:
+    reward = Compared()
+    reward.free.clear()
+    desk = Desk(reward, max_waiting=60)
+    desk._seconds = 2.0  # a request lately took so long
+    group = [grey("a", k / 30, f"a{k}") for k in range(30)]
+    try:
+        desk.submit(group)
+        while desk.waiting:
+            time.sleep(0.01)  # until it is being judged
+        desk.submit(group)
+        desk.submit(group)
+        with pytest.raises(Full) as full:
+            desk.submit(group)
+    finally:
+        reward.free.set()
+        desk.close()
+    assert full.value.seconds == pytest.approx(6.0)
 
 
 def test_a_group_too_large_for_the_server_has_no_scores_and_harms_no_other() -> None:

@@ -167,8 +167,9 @@ def test_groups_are_named_by_metadata_prompt_and_source():
         Sample("p", image, id="a"),
         Sample("p", image, metadata={"group": 7}),
         Sample("", image, id="c"),
+        Sample("q", image, metadata={"group": None}),
     ]
-    assert group_names(samples) == ["p", "7", "c"]
+    assert group_names(samples) == ["p", "7", "c", "q"]
     assert group_names(samples[:1], lambda sample: "s.png") == ["p\x1fs.png"]
 
 

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+
+_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def is_id(name: str | Path) -> bool:
+    """Whether it has the form of a repository's name.
+
+    >>> is_id("owner/name"), is_id("name"), is_id("./folder"), is_id("a/long/path")
+    (True, False, False, False)
+    """
+    return _ID.fullmatch(str(name)) is not None
 
 
 def fetch(name: str, patterns: Sequence[str]) -> Path:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+from mmalign import hub
 from mmalign.comparison import Comparison
 from mmalign.composition import Reward, with_files
 from mmalign.config import Recipe
@@ -45,8 +46,10 @@ def require_files(named: Mapping[str, str | None], built_in: Collection[str] = (
     ValueError: 'data.pairs': no such file shape; did you mean 'shapes'?
     """
     for key, name in named.items():
-        if name is None or name in built_in or Path(name).exists():
+        if name is None or name in built_in or Path(name).is_file():
             continue
+        if Path(name).is_dir():
+            raise ValueError(f"'{key}': {name} is a folder: name a file in it")
         near = difflib.get_close_matches(name, built_in, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         hint = hint or (f"; built in are {', '.join(built_in)}" if built_in else "")
@@ -59,7 +62,7 @@ def recipe_rewards(recipe: Recipe) -> None:
 
 
 def recipe_files(recipe: Recipe) -> None:
-    """ValueError where the data of a fine-tuning recipe are no files, or not such as its method reads."""
+    """ValueError where the model or the data of a fine-tuning recipe are not there, or not such as its method reads."""
     data = recipe.data
     require_files({"data.pairs": data.pairs, "data.samples": data.samples})
     for key, name in (("data.prompts", data.prompts), ("data.heldout", data.heldout)):
@@ -70,6 +73,21 @@ def recipe_files(recipe: Recipe) -> None:
     if data.samples is not None:
         weighed = {"reward": NUMBER} if recipe.method.name == "rwr" else {}
         require_first_row("data.samples", data.samples, TEXTS | weighed)
+    require_model("model.path", recipe.model.path)
+
+
+def require_model(key: str, name: str) -> None:
+    """ValueError for what is neither a bundled model, nor a folder, nor the name of a hub repository."""
+    if Path(name).is_dir() or hub.is_id(name):
+        return
+    from mmalign.shapes.bundle import model_path  # imports torch, like all of the world
+
+    try:
+        place = model_path(name)
+    except ValueError as problem:
+        raise ValueError(f"'{key}': {problem}") from problem
+    if not Path(place).is_dir():
+        raise ValueError(f"'{key}': no such folder {name}, and it is no hub id such as owner/name")
 
 
 def require_prompts(key: str, name: str) -> None:
@@ -79,7 +97,10 @@ def require_prompts(key: str, name: str) -> None:
     if name.startswith("shapes:"):
         from mmalign.shapes.prompts import read_source  # imports torch, like all of the world
 
-        read_source(name)
+        try:
+            read_source(name)
+        except ValueError as problem:
+            raise ValueError(f"'{key}': {problem}") from problem
         return
     require_files({key: name}, PROMPTS)
     if name.endswith(".txt"):

@@ -41,6 +41,16 @@ def schema_of(recipe: str | Path) -> type[AnyRecipe] | None:
     return next((schema for key, schema in MODEL_KEYS.items() if key in model), None)
 
 
+def require_verb(recipe: str | Path, verb: str) -> None:
+    """ValueError for a recipe that, by its sections, another verb takes."""
+    held = read_yaml(find_recipe(recipe))
+    taken = "finetune" if "name" in (held.get("method") or {}) else None
+    if schema_of(recipe) is not None:
+        taken = "train-judge" if "judge" in held else "train-reward"
+    if taken not in (None, verb):
+        raise ValueError(f"{recipe} is a recipe of `mmalign {taken}`, not of `mmalign {verb}`")
+
+
 def resolve(recipe: str | Path, overrides: Sequence[str], schema: type[AnyRecipe]) -> AnyRecipe:
     """The recipe with its data looked at; a mistake is a ValueError of one line."""
     resolved = load_config(recipe, overrides, schema)

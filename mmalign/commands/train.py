@@ -17,10 +17,10 @@ def finetune(recipe: Recipe, overrides: Overrides = None) -> None:
     [cyan]accelerate launch -m mmalign finetune RECIPE[/] on several devices or machines.
     """
     from mmalign.config import load_recipe
+    from pipelines import checks, plans
 
+    plans.require_verb(recipe, "finetune")
     resolved = load_recipe(recipe, overrides or [])
-    from pipelines import checks
-
     checks.recipe_rewards(resolved)
     checks.recipe_files(resolved)
     from pipelines import train as pipeline
@@ -41,6 +41,7 @@ def train_reward(recipe: Recipe, overrides: Overrides = None) -> None:
     from rewardmodels.plural_recipe import PluralRecipe
     from rewardmodels.recipe import RewardRecipe
 
+    plans.require_verb(recipe, "train-reward")
     schema = plans.schema_of(recipe)
     plans.resolve(recipe, overrides or [], schema or RewardRecipe)
     if schema is PluralRecipe:
@@ -69,6 +70,7 @@ def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
     from pipelines import plans
     from rewardmodels.judges.probability_recipe import SCHEMAS, kind_of
 
+    plans.require_verb(recipe, "train-judge")
     kind = kind_of(recipe)
     plans.resolve(recipe, overrides or [], SCHEMAS[kind])
     if kind in ("probability", "checklist"):

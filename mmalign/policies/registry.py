@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from mmalign.attention import set_attention
-from mmalign.hub import fetch
+from mmalign.hub import fetch, is_id
 from mmalign.policies.adapters import LoraWeights
 from mmalign.policies.base import Family, Size
 from mmalign.policies.flux_kontext import FluxKontext
@@ -157,7 +157,7 @@ def pipeline_config(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not a pipeline: it has no model_index.json; give the folder that holds one"
         )
-    if str(path).count("/") != 1 or str(path).startswith((".", "/", "~")):
+    if not is_id(path):
         raise ValueError(
             f"no such folder: {path}; give a diffusers pipeline folder or a hub id such as owner/name"
         )

@@ -174,16 +174,19 @@ def read_source(name: str) -> tuple[str, tuple[str, ...]]:
     world, _, rest = name.partition(":")
     split, colon, listed = rest.partition(":")
     if world != "shapes" or split not in SPLITS:
-        raise ValueError(
-            f"unknown prompts '{name}': there are {' and '.join(f'shapes:{one}' for one in SPLITS)}"
-        )
+        hint = _near(f"{world}:{split}", [f"shapes:{one}" for one in SPLITS])
+        raise ValueError(f"unknown prompts '{name}': {hint}")
     chosen = tuple(listed.split(",")) if colon else CATEGORIES
     for one in chosen:
         if one not in CATEGORIES:
-            near = difflib.get_close_matches(one, CATEGORIES, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(CATEGORIES)}"
-            raise ValueError(f"unknown category '{one}' in prompts '{name}': {hint}")
+            raise ValueError(f"unknown category '{one}' in prompts '{name}': {_near(one, CATEGORIES)}")
     return split, chosen
+
+
+def _near(wrong: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(wrong, known, n=1)
+    asked = f"did you mean '{near[0]}'? " if near else ""
+    return f"{asked}there are {', '.join(known)}"
 
 
 def sample_specs(

@@ -8,7 +8,6 @@ shape is an error that names it, because a partly random model still gives plaus
 from __future__ import annotations
 
 import pickle
-import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,11 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmalign.hub import fetch
+from mmalign.hub import fetch, is_id
 
 ALIGNMENT = 64
 """Where PyTorch puts what it allocates, in bytes."""
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def locate(path: str | Path, patterns: Sequence[str]) -> Path:
@@ -33,7 +31,7 @@ def locate(path: str | Path, patterns: Sequence[str]) -> Path:
     here = Path(path)
     if here.exists():
         return here
-    if not _HUB_ID.fullmatch(str(path)):
+    if not is_id(path):
         raise ValueError(f"{path} is no file or folder, and no hub id of the form owner/name")
     return fetch(str(path), patterns)
 

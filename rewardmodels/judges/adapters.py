@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-from mmalign.hub import fetch
+from mmalign.hub import fetch, is_id
 from rewardmodels.vlm import quiet
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -77,7 +77,7 @@ def folder_of(path: str | Path) -> Path:
     folder = Path(path)
     if folder.is_dir():
         return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
+    if not is_id(path):
         raise ValueError(f"no such folder: {path} (and it is no hub id such as owner/name)")
     return fetch(str(path), ("*.json", "*.safetensors", "*.txt", "*.jinja"))
 

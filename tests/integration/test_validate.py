@@ -14,6 +14,7 @@ import pytest
 
 from mmalign.__main__ import main
 from mmalign.shapes.worlds import WORLDS
+from mmalign.strict import RECIPES
 from pipelines import plans
 from pipelines.ls import VERBS
 from rewardmodels.catalog import CATALOG, load
@@ -160,6 +161,75 @@ def test_data_are_looked_at_before_anything_is_trained(
         more = ["rewards=[]"] if recipe.startswith(("dpo", "sft", "rwr")) else []
         assert sentence in told([*words, recipe, f"{key}=data.jsonl", *more], capsys)
     assert [path.name for path in tmp_path.iterdir()] == (["data.jsonl"] if rows else [])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["sft/shapes-flow", "data.samples=folder", "rewards=[]"],
+            "'data.samples': folder is a folder: name a",
+        ),
+        (
+            ["dpo/shapes-flow", "data.pairs=folder", "rewards=[]"],
+            "'data.pairs': folder is a folder: name a file",
+        ),
+        (["grpo/shapes-flow", "data.prompts=folder"], "'data.prompts': folder is a folder: name a file"),
+        (
+            ["grpo/shapes-flow", "data.heldout=shapes:heldot"],
+            "'data.heldout': unknown prompts 'shapes:heldot'",
+        ),
+        (
+            ["grpo/shapes-flow", "data.prompts=shapes:train:countin"],
+            "'data.prompts': unknown category 'countin'",
+        ),
+        (
+            ["grpo/shapes-flow", "model.path=nowhere"],
+            "'model.path': no such folder nowhere, and it is no hub id",
+        ),
+        (["grpo/shapes-flow", "model.path=shapes-flo"], "'model.path': no bundled model 'flo': there are"),
+    ],
+)
+def test_what_a_generator_needs_is_named_by_its_key(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for verb in ("validate", "finetune"):
+        assert sentence in told([verb, *words], capsys)
+
+
+@pytest.mark.parametrize(
+    ("verb", "recipe", "right"),
+    [
+        ("finetune", "reward/shapes", "train-reward"),
+        ("finetune", "judge/shapes", "train-judge"),
+        ("train-reward", "grpo/shapes-flow", "finetune"),
+        ("train-reward", "judge/paco-like", "train-judge"),
+        ("train-judge", "nft/shapes-flow", "finetune"),
+        ("train-judge", "clip/pick-like", "train-reward"),
+    ],
+)
+def test_a_recipe_of_another_verb_names_that_verb(
+    verb: str, recipe: str, right: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"{recipe} is a recipe of `mmalign {right}`, not of `mmalign {verb}`" in told(
+        [verb, recipe], capsys
+    )
+
+
+def test_every_shipped_recipe_is_taken_by_its_verb() -> None:
+    for file in sorted(RECIPES.glob("*/*.yaml")):
+        recipe = f"{file.parent.name}/{file.stem}"
+        verb = VERBS.get(file.parent.name, "finetune")
+        plans.require_verb(recipe, verb)
+        for other in {"finetune", "train-reward", "train-judge"} - {verb}:
+            with pytest.raises(ValueError, match=f"`mmalign {verb}`"):
+                plans.require_verb(recipe, other)
 
 
 def test_good_files_pass_and_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

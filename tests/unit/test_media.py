@@ -105,7 +105,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
     assert media.read(tmp_path / "bits.png").min() == 1.0
     assert media.read(tmp_path / "grey.png").mean() == pytest.approx(0.2)
     Image.fromarray(np.full((4, 4), 7.0, dtype=np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(ValueError, match="float.tiff holds grey values outside the range"):
+    with pytest.raises(ValueError, match=r"float\.tiff holds grey values outside the range"):
         media.read(tmp_path / "float.tiff")
 
 

@@ -15,9 +15,9 @@ from mmalign.config import Checkpoint, Optimizer, to_yaml
 from mmalign.train import optimizers
 from mmalign.train.distributed import Processes, start
 from mmalign.train.loop import Counters, Run
+from mmalign.train.skips import Skips
 from mmalign.train.trackers import check_available
 from rewardmodels.recipe import RewardOptimizer
-from rewardmodels.skips import Skips
 
 Say = Callable[[str], None]
 

@@ -27,6 +27,7 @@ from mmalign.train.distributed import Processes, start
 from mmalign.train.evaluation import Examination
 from mmalign.train.experience import RewardFunction
 from mmalign.train.loop import HALF_LOSS_SCALE, Counters, Run, Trainer
+from mmalign.train.skips import Skips
 from mmalign.train.stored import Stored, read_pairs, read_samples
 from mmalign.train.trackers import check_available
 from mmalign.types import RewardModel
@@ -108,21 +109,25 @@ def build_task(recipe: Recipe, policy: Policy, processes: Processes, *, say: Say
 def stored_data(recipe: Recipe, policy: Policy, *, say: Say) -> Stored:
     """The rows of `data.pairs` or `data.samples`."""
     if recipe.data.pairs is not None:
-        rows, left_out = read_pairs(recipe.data.pairs)
-        say(f"{len(rows)} decided pairs, {left_out} ties and undecided ones left out")
+        skips = Skips()
+        rows, left_out = read_pairs(recipe.data.pairs, skips)
+        say(f"{counted(len(rows), 'decided pair')}, {left_out} ties and undecided ones left out")
     else:
         assert recipe.data.samples is not None
-        rows = read_samples(recipe.data.samples, recipe)
-        say(f"{len(rows)} stored samples")
-    return Stored(rows, policy, recipe)
+        skips = Skips(noun="sample")
+        rows = read_samples(recipe.data.samples, recipe, skips)
+        say(counted(len(rows), "stored sample"))
+    return Stored(rows, policy, recipe, skips)
 
 
 def finetune(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = None) -> Counters:
     """Run a recipe to its end (or on from its newest checkpoint)."""
-    trainer, _ = compose(recipe, watch=watch, say=say)
+    trainer, task = compose(recipe, watch=watch, say=say)
     counters = trainer.train()
     if trainer.processes.is_main:
         seconds, tell = counters.seconds, say if say is not None else print
+        if task.skips is not None and task.skips.bad:
+            tell(task.skips.summary())
         spent = f"{counted(counters.iteration, 'iteration')}, {counted(counters.updates, 'update')}"
         tell(f"done: {spent} in {seconds:.0f} s; {recipe.output}")
     return counters

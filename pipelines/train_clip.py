@@ -17,6 +17,7 @@ from mmalign.shapes import vocabulary
 from mmalign.shapes.worlds import WORLDS
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Trainer
+from mmalign.train.skips import Skips
 from pipelines import train_reward
 from pipelines.runs import Say, optimizer_of, plan
 from pipelines.train_reward import calibrate
@@ -26,7 +27,6 @@ from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.clip.trained import ClipReward
 from rewardmodels.clip.training import ClipTraining
 from rewardmodels.examination import Half, Judged, accuracy, calibration_error
-from rewardmodels.skips import Skips
 
 
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from typing import Any
 
 from mmalign.config import load_config
 from mmalign.train.loop import Run, Trainer
+from mmalign.train.skips import Skips
 from pipelines.gains import compared, gain_line, judged_in_pairs, line
 from pipelines.runs import Say, begin, plan, report_left_out, require_learned, write_config, write_quality
 from rewardmodels.examination import Judged, accuracy, judge_shapes
 from rewardmodels.judges.verdict_model import VerdictModel, start_from
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.judges.verdict_training import Bundles, FileBundles, ShapesBundles, VerdictTask, WarmUpTask
-from rewardmodels.skips import Skips
 from rewardmodels.sources import FileSource
 
 

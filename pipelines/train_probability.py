@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmalign.config import load_config
 from mmalign.train.loop import Trainer
+from mmalign.train.skips import Skips, samples_of, usable
 from mmalign.types import PreferencePair, Sample
 from pipelines.gains import compared, gain_line, judged_in_pairs, line
 from pipelines.runs import Say, begin, plan, report_left_out, require_learned, write_config, write_quality
@@ -31,7 +32,6 @@ from rewardmodels.judges.probability_training import CritiquedSource, Learner, P
 from rewardmodels.judges.trainable import Judge
 from rewardmodels.judges.verdict_training import Bundles, FileBundles, ShapesBundles
 from rewardmodels.reading import distinct
-from rewardmodels.skips import Skips, samples_of, usable
 from rewardmodels.sources import FileSource
 
 AnyRecipe = ProbabilityRecipe | ChecklistRecipe

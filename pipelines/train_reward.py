@@ -22,6 +22,7 @@ from mmalign.stats import agreement
 from mmalign.stats.calibration import fit_temperature
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Trainer
+from mmalign.train.skips import FREE, MOST, Skips
 from pipelines import checks
 from pipelines.runs import Say, begin, optimizer_of, plan, report_left_out, write_config, write_quality
 from rewardmodels.calibrated import with_calibration
@@ -40,7 +41,6 @@ from rewardmodels.examination import (
 from rewardmodels.fresh import from_backbone
 from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe
 from rewardmodels.scratch import build, settings_of
-from rewardmodels.skips import FREE, MOST, Skips
 from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
 from rewardmodels.training import RewardTraining
 from rewardmodels.vlm import VlmReward, load_folder

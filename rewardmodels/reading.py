@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmalign.train.skips import problems
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.clips import Clip, read_clip
 from rewardmodels.heads import Readout
 from rewardmodels.heads.scalar import CandidateHead
 from rewardmodels.inputs import InputBuilder, VlmInputs
 from rewardmodels.losses import Listed
-from rewardmodels.skips import problems
 from rewardmodels.vlm import VlmReward
 
 Clips = dict[object, Clip]

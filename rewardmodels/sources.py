@@ -24,11 +24,11 @@ from mmalign.shapes.neutral import augmented_pairs
 from mmalign.shapes.pairs import Block, preference_pairs, samples_of
 from mmalign.shapes.ratings import TOPS, rate
 from mmalign.shapes.worlds import WORLDS, World
+from mmalign.train.skips import WHERE, Skips
 from mmalign.types import Comparison, PreferencePair, Sample
 from rewardmodels.losses import RATINGS
 from rewardmodels.ratings import cross_pairs, rated_samples
 from rewardmodels.recipe import Shapes
-from rewardmodels.skips import WHERE, Skips
 
 
 class PairSource(Protocol):

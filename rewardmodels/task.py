@@ -1,8 +1,8 @@
 """The task of the loop that every reward with weights is trained by: bundles of pairs, lists or ratings to losses.
 
 A subclass knows its model: how decoded media are kept (`Seen`), what cannot be read, and its three losses. Here is what
-does not depend on it: the bundles of an update, what is left out (`rewardmodels.skips`), averaged weights, examination,
-checkpoints.
+does not depend on it: the bundles of an update, what is left out (`mmalign.train.skips`), averaged weights,
+examination, checkpoints.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from mmalign.seeds import seed_of
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Report, Update
+from mmalign.train.skips import Item, Skips, samples_of
 from mmalign.types import Loss, PreferencePair, Sample
 from rewardmodels.averages import Averages
 from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.losses import lists_of
 from rewardmodels.recipe import LIST_LOSSES, RATING_LOSSES, RewardRecipe
-from rewardmodels.skips import Item, Skips, samples_of
 from rewardmodels.sources import PairSource
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmalign.seeds import generator
 from mmalign.train.distributed import Processes
+from mmalign.train.skips import Skips
 from mmalign.types import Loss, PreferencePair, Sample
 from rewardmodels.calibrated import with_calibration
 from rewardmodels.losses import (
@@ -32,7 +33,6 @@ from rewardmodels.reading import (
     unreadable,
 )
 from rewardmodels.recipe import RewardRecipe
-from rewardmodels.skips import Skips
 from rewardmodels.sources import PairSource
 from rewardmodels.task import RewardTask, Seen
 from rewardmodels.tuning import SpecialRows, merged, tune

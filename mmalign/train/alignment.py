@@ -30,6 +30,7 @@ from mmalign.train.experience import Batch, RewardFunction, Rollouts, as_samples
 from mmalign.train.loop import Report, Update
 from mmalign.train.methods import METHODS, Context, keep_copies
 from mmalign.train.noising import Draw, draw, dropped, levels_for
+from mmalign.train.skips import Skips
 from mmalign.train.stored import Stored
 from mmalign.types import Loss, Scores
 
@@ -90,15 +91,23 @@ class Alignment:
         numbers |= keep_copies(self.policy, self.recipe.method, iteration=iteration, num_updates=num_updates)
         if self.recipe.ema is not None:
             self.policy.weights.blend(EMA, "policy", self.recipe.ema.decay)
+        if self.skips is not None:
+            last = iteration + 1 == self.recipe.budget.iterations
+            name = str(self.recipe.data.pairs or self.recipe.data.samples)
+            numbers |= self.skips.finish(name, last=last, processes=self.processes)
         return numbers
 
     def evaluate(self, iteration: int) -> Report:
         return Report() if self.examination is None else self.examination.run(self.best_weights)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return dict(self.policy.weights.state_dict())
+        counts = {} if self.skips is None else self.skips.state()
+        return {**self.policy.weights.state_dict(), **counts}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        if self.skips is not None:
+            self.skips.restore(state)
+            state = self.skips.without(state)
         self.policy.weights.load_state_dict(state)
 
     def save(self, folder: Path) -> None:
@@ -118,6 +127,11 @@ class Alignment:
         (folder / "result.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
     @property
+    def skips(self) -> Skips | None:
+        """What was left out of stored data."""
+        return None if self.stored is None else self.stored.skips
+
+    @property
     def best_weights(self) -> str:
         """The weights that are evaluated and saved."""
         return "policy" if self.recipe.ema is None else EMA
@@ -127,9 +141,10 @@ class Alignment:
     def _stored(self, iteration: int) -> Chunks:
         assert self.stored is not None
         num = self.plan.num_samples
-        return [
+        made = [
             [self.stored.batch(iteration, index, num) for index in batches] for batches in self.plan.batches
         ]
+        return [[batch for batch in batches if batch is not None] for batches in made]
 
     def _gather(self, iteration: int) -> Chunks:
         """Rollouts of this process, rewards where possible meanwhile, then credit from those of all processes."""
@@ -198,6 +213,8 @@ class Alignment:
         """The samples that have credit, in micro-batches of the planned size, at each drawn level."""
         options, process = self.recipe.method, self.policy.process
         assert not isinstance(options, Grpo)
+        if not batches:  # nothing of them could be read
+            return Update(0, [])
         settings = options.levels
         pool = Batch.cat(batches)
         if self.method.pairs and self.stored is None:

@@ -3,106 +3,137 @@
 Pairs file: comparisons whose annotations of dimension `overall` decide pairs; ties are left out and counted.
 Samples file: JSONL with `prompt`, `media` and, for rwr, `reward`. Paths are relative to the file.
 
+With `skips` a bad line, or an item whose media cannot be read, is left out and counted there; the others of its
+micro-batch teach what they would without it. Without, it is a `ValueError` with its line.
+
 Shape legend: `B` rows, `T` frames, `C H W` pixels.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from mmalign.config import Recipe
 from mmalign.data.comparisons import pairs
-from mmalign.data.formats import read
+from mmalign.data.formats import BROKEN, in_words, parsed
 from mmalign.data.prompts import Prompt
-from mmalign.lines import numbered_lines
+from mmalign.data.rows import Record, open_rows
 from mmalign.policies.base import Policy
 from mmalign.seeds import generator
 from mmalign.train.credit import without_ties
 from mmalign.train.experience import Batch, encode
 from mmalign.train.methods import METHODS
-from mmalign.types import as_frames
+from mmalign.train.skips import Skips
+from mmalign.types import PreferencePair, as_frames
 
 DIMENSION = "overall"
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One stored item: chosen media with its worth, and the rejected media of a pair."""
+    """One stored item: chosen media with its worth, and the rejected media of a pair; `where` is its line."""
 
     prompt: Prompt
     media: Path
     credit: float
     rejected: Path | None = None
+    where: str = ""
 
 
-def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSONL file with their line numbers."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}")
-    for number, line in numbered_lines(path):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number} is not valid JSON: {error}") from error
-        if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-            raise ValueError(f"{path}:{number} must be an object with a text 'prompt'")
-        yield number, row
-
-
-def read_pairs(path: str | Path) -> tuple[list[Row], int]:
+def read_pairs(path: str | Path, skips: Skips | None = None) -> tuple[list[Row], int]:
     """The decided pairs of a comparisons file, and how many ties were left out."""
-    rows, ties = [], 0
-    for comparison in read(path):
-        for pair in pairs(comparison, Path(path).parent, dimensions=(DIMENSION,)):
-            chance = pair.labels[DIMENSION]
-            if chance == 0.5:
-                ties += 1
-                continue
-            better, worse = (pair.a, pair.b) if chance > 0.5 else (pair.b, pair.a)
-            source = better.source if isinstance(better.source, Path) else None
-            assert isinstance(better.media, Path)
-            assert isinstance(worse.media, Path)
-            rows.append(
-                Row(Prompt(pair.prompt, source), better.media, max(chance, 1.0 - chance), worse.media)
-            )
+    folder = Path(path).parent
+
+    def said(record: Record) -> list[PreferencePair]:
+        return pairs(parsed(record), folder, dimensions=(DIMENSION,))
+
+    found = [(where, pair) for where, told in _lines(path, said, skips) for pair in told]
+    rows = [_decided(pair, where) for where, pair in found if pair.labels[DIMENSION] != 0.5]
+    ties = len(found) - len(rows)
     if not rows:
         raise ValueError(f"{path} has no decided pair of dimension '{DIMENSION}' ({ties} ties)")
     return rows, ties
 
 
-def read_samples(path: str | Path, recipe: Recipe) -> list[Row]:
+def _decided(pair: PreferencePair, where: str) -> Row:
+    """The better first."""
+    chance = pair.labels[DIMENSION]
+    better, worse = (pair.a, pair.b) if chance > 0.5 else (pair.b, pair.a)
+    source = better.source if isinstance(better.source, Path) else None
+    assert isinstance(better.media, Path)
+    assert isinstance(worse.media, Path)
+    return Row(Prompt(pair.prompt, source), better.media, max(chance, 1.0 - chance), worse.media, where)
+
+
+def read_samples(path: str | Path, recipe: Recipe, skips: Skips | None = None) -> list[Row]:
     """Stored samples with the credit their rewards earn over the whole file (prompts are the groups)."""
-    folder = Path(path).parent
-    found: list[tuple[Prompt, Path, float]] = []
-    for number, row in read_rows(path):
-        if not isinstance(row.get("media"), str):
-            raise ValueError(f"{path}:{number} must name its 'media' file")
-        if recipe.method.name == "rwr" and not isinstance(row.get("reward"), (int, float)):
-            raise ValueError(f"{path}:{number} must have a numeric 'reward': rwr weighs samples by it")
-        source = row.get("source")
-        prompt = Prompt(row["prompt"], folder / source if source else None)
-        found.append((prompt, folder / row["media"], float(row.get("reward", 0.0))))
+    folder, weighed = Path(path).parent, recipe.method.name == "rwr"
+
+    def said(record: Record) -> tuple[Prompt, Path, float]:
+        return _sample(record, folder, weighed)
+
+    found = _lines(path, said, skips)
     credit = [1.0] * len(found)
-    if recipe.method.name == "rwr":
-        names = {name: number for number, name in enumerate(dict.fromkeys(p.text for p, _, _ in found))}
-        groups = torch.tensor([names[prompt.text] for prompt, _, _ in found])
-        rewards = torch.tensor([reward for _, _, reward in found])
-        rewards = -rewards if recipe.method.negative else rewards
-        made = METHODS["rwr"].credit(rewards, groups, recipe.method)
-        if recipe.method.name == "rwr" and recipe.method.weighting == "softmax":
-            made = without_ties(made, rewards, groups)
-        credit = made.tolist()
-    rows = [Row(prompt, media, c) for (prompt, media, _), c in zip(found, credit, strict=True) if c == c]
+    if weighed:
+        names = {name: number for number, name in enumerate(dict.fromkeys(p.text for _, (p, _, _) in found))}
+        groups = torch.tensor([names[prompt.text] for _, (prompt, _, _) in found])
+        rewards = torch.tensor([reward for _, (_, _, reward) in found])
+        credit = _weights(rewards, groups, recipe).tolist()
+    told = zip(found, credit, strict=True)
+    rows = [Row(prompt, media, c, where=where) for (where, (prompt, media, _)), c in told if c == c]
     if not rows:
         raise ValueError(f"{path} has no sample to learn from")
     return rows
+
+
+def _sample(record: Record, folder: Path, weighed: bool) -> tuple[Prompt, Path, float]:
+    """Prompt, file and reward of a line; ValueError says what it lacks."""
+    row = json.loads(record) if isinstance(record, bytes) else record
+    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
+        raise ValueError("it must be an object with a text 'prompt'")
+    if not isinstance(row.get("media"), str):
+        raise ValueError("it must name its 'media' file")
+    reward, source = row.get("reward"), row.get("source")
+    if weighed and not (isinstance(reward, (int, float)) and math.isfinite(reward)):
+        raise ValueError("it must have a numeric 'reward': rwr weighs samples by it")
+    prompt = Prompt(row["prompt"], folder / source if source else None)
+    return prompt, folder / row["media"], float(reward) if weighed and reward is not None else 0.0
+
+
+def _weights(rewards: Tensor, groups: Tensor, recipe: Recipe) -> Tensor:
+    """The credit of rwr (N,); NaN where a sample teaches nothing."""
+    assert recipe.method.name == "rwr"
+    rewards = -rewards if recipe.method.negative else rewards
+    made = METHODS["rwr"].credit(rewards, groups, recipe.method)
+    return without_ties(made, rewards, groups) if recipe.method.weighting == "softmax" else made
+
+
+def _lines(path: str | Path, said: Callable[[Record], Found], skips: Skips | None) -> list[tuple[str, Found]]:
+    """What every line says, with its place; a bad one is told. All of it is read here, on every process alike."""
+    rows, found = open_rows(Path(path)), []
+    for place in range(len(rows)):
+        where = f"{Path(path).name}:{rows.number(place)}"
+        if skips is not None:
+            skips.saw()
+        try:
+            found.append((where, said(rows.record(place))))
+        except BROKEN as problem:
+            if skips is None:
+                raise ValueError(f"{where}: {in_words(problem)}") from problem
+            skips.bad_line(where, in_words(problem))
+    if skips is not None:
+        skips.settle()
+        skips.require_few(str(path), last=True)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +143,7 @@ class Stored:
     rows: list[Row]
     policy: Policy
     recipe: Recipe
+    skips: Skips | None = None
 
     def order(self, iteration: int, num: int) -> list[int]:
         """The rows of an iteration: the endless sequence of permutations, cut in pieces of `num`."""
@@ -124,28 +156,44 @@ class Stored:
             chosen.extend(permuted[position : position + num - len(chosen)])
         return chosen
 
-    def batch(self, iteration: int, index: tuple[int, ...], num: int) -> Batch:
-        """The micro-batch of the samples numbered `index` of an iteration of `num`."""
+    def batch(self, iteration: int, index: tuple[int, ...], num: int) -> Batch | None:
+        """Of the samples numbered `index` of an iteration of `num` those that can be read; None without any."""
         order = self.order(iteration, num)
-        rows = [self.rows[order[i]] for i in index]
-        method = self.recipe.method
+        read = [(i, self.rows[order[i]], self._media(self.rows[order[i]])) for i in index]
+        kept = [(i, row, media) for i, row, media in read if media is not None]
+        if not kept:
+            return None
         conditions = encode(
-            self.policy, [row.prompt for row in rows], self.recipe.model, guidance=method.encoded_guidance
-        )
-        losers = [row.rejected for row in rows if row.rejected is not None]
+            self.policy, [row.prompt for _, row, _ in kept], self.recipe.model,
+            guidance=self.recipe.method.encoded_guidance,
+        )  # fmt: skip
+        losers = [media[1] for _, _, media in kept if len(media) > 1]
         return Batch(
-            torch.tensor(index),
-            self._latents([row.media for row in rows]),
+            torch.tensor([i for i, _, _ in kept]),
+            self._latents([media[0] for _, _, media in kept]),
             conditions,
-            torch.tensor([row.credit for row in rows], device=self.policy.device),
+            torch.tensor([row.credit for _, row, _ in kept], device=self.policy.device),
             loser=self._latents(losers) if losers else None,
         )
 
-    def _latents(self, paths: list[Path]) -> torch.Tensor:
-        frames = [as_frames(path) for path in paths]
-        shapes = {tuple(f.shape) for f in frames}
+    def _media(self, row: Row) -> list[Tensor] | None:
+        """Frames of the chosen and the rejected; None where they, or the source, cannot be read, which is counted."""
+        if self.skips is not None:
+            self.skips.saw()
+        try:
+            if self.skips is not None and row.prompt.source is not None:
+                as_frames(row.prompt.source)  # it is read again where it is encoded
+            return [as_frames(path) for path in (row.media, row.rejected) if path is not None]
+        except (ValueError, OSError) as problem:
+            if self.skips is None:
+                raise
+            self.skips.bad_media([(row.where, in_words(problem))])
+            return None
+
+    def _latents(self, frames: Sequence[Tensor]) -> Tensor:
+        shapes = {tuple(one.shape) for one in frames}
         if len(shapes) > 1:
             raise ValueError(
                 f"stored media differ in size within a batch: {sorted(shapes)[:3]}; resize them first"
             )
-        return self.policy.encode_media(torch.stack(frames).to(self.policy.device))
+        return self.policy.encode_media(torch.stack(list(frames)).to(self.policy.device))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mmalign.objectives import ranking
 from mmalign.train.distributed import Processes
+from mmalign.train.skips import Skips, problems
 from mmalign.types import Loss, PreferencePair, Sample
 from rewardmodels.clip.losses import triplet
 from rewardmodels.clip.recipe import ClipMethod, ClipRecipe
@@ -29,7 +30,6 @@ from rewardmodels.heads import Readout
 from rewardmodels.losses import Listed, lists_of, loss_of, rating_loss
 from rewardmodels.reading import distinct
 from rewardmodels.recipe import Method
-from rewardmodels.skips import Skips, problems
 from rewardmodels.sources import PairSource
 from rewardmodels.task import RewardTask, Seen
 

@@ -30,6 +30,7 @@ from mmalign.objectives.verdict import yes_pair, yes_point
 from mmalign.seeds import seed_of
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Report, Update
+from mmalign.train.skips import Skips, samples_of, usable
 from mmalign.types import Comparison, Loss, PreferencePair, Sample
 from rewardmodels.batching import prepare
 from rewardmodels.judges import trainable
@@ -42,7 +43,6 @@ from rewardmodels.judges.settings import Pair, YesNo
 from rewardmodels.judges.speaking import show
 from rewardmodels.judges.verdict_training import Bundles
 from rewardmodels.reading import distinct
-from rewardmodels.skips import Skips, samples_of, usable
 from rewardmodels.sources import FileSource
 from rewardmodels.tuning import VISION, add_adapters, merged
 

@@ -28,11 +28,11 @@ from mmalign.shapes.annotators import Law
 from mmalign.shapes.pairs import PASS_BONUS, Block, make_block, preference_pairs
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Report, Update
+from mmalign.train.skips import Skips, problems, samples_of
 from mmalign.types import Loss, PreferencePair, Sample
 from rewardmodels.judges.verdict_model import VerdictModel, worth_to_mark
 from rewardmodels.judges.verdict_recipe import JudgeRecipe, Pairs
 from rewardmodels.reading import distinct
-from rewardmodels.skips import Skips, problems, samples_of
 from rewardmodels.sources import FileSource
 
 Examine = Callable[[VerdictModel, int], Mapping[str, float]]

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from mmalign.strict import validate
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Update
+from mmalign.train.skips import Skips
 from mmalign.train.trackers import read_metrics
 from pipelines import train_judge, train_probability
 from rewardmodels.judges.verdict_model import PAIR, POINT, VerdictModel, speaking
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.judges.verdict_training import FileBundles, VerdictTask
-from rewardmodels.skips import Skips
 from rewardmodels.sources import FileSource
 from tests.integration.test_bad_pairs import drawn, spoiled
 from tests.unit.rewardmodels.tiny import tiny_reward

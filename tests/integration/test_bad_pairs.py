@@ -16,9 +16,9 @@ from mmalign.shapes import Law
 from mmalign.shapes.pairs import write_pairs
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Update
+from mmalign.train.skips import Skips
 from mmalign.train.trackers import read_metrics
 from pipelines import train_reward
-from rewardmodels.skips import Skips
 from rewardmodels.sources import FileSource, PairSource
 from rewardmodels.training import RewardTraining
 from tests.integration.test_train_reward import RECIPE, TINY, quiet, weights

@@ -14,6 +14,7 @@ import rewardmodels
 from mmalign.media import write
 from mmalign.strict import validate
 from mmalign.train.distributed import Processes
+from mmalign.train.skips import Skips
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.judges import trainable
 from rewardmodels.judges.checklist import ChecklistReward
@@ -21,7 +22,6 @@ from rewardmodels.judges.pairwise import PairJudge, WinRate
 from rewardmodels.judges.probability import YesNoReward
 from rewardmodels.judges.probability_recipe import SCHEMAS, ProbabilityRecipe, kind_of
 from rewardmodels.judges.probability_training import CritiquedSource, Learner, ProbabilityTask
-from rewardmodels.skips import Skips
 from tests.unit.rewardmodels.judges import tiny_chat
 
 POINT = {"kind": "yes_no", "wording": "plain/1", "variants": False, "min_mass": 0.0}

@@ -1,6 +1,6 @@
 """What training on a file leaves out and goes on: comparisons that cannot be read, and those with media that cannot.
 
-Every training on comparisons counts in the same way: the source tells bad lines, the task finds what cannot be used
+Every training on a file counts in the same way: the source tells bad lines, the task finds what cannot be used
 (`problems`), leaves it out (`Skips.leave_out`) and settles the counts after every update (`Skips.finish`).
 
 One bad line among thousands costs nothing but itself; a file that is mostly bad is refused. The limit: training stops
@@ -74,6 +74,8 @@ class Skips:
     lines: int = 0
     media: int = 0
     reasons: list[str] = field(default_factory=list)
+    noun: str = "comparison"
+    """What the file holds, if it is something else."""
     _new: list[int] = field(default_factory=lambda: [0, 0, 0])  # of this process, not yet added up
     _told: list[str] = field(default_factory=list)
 
@@ -120,8 +122,8 @@ class Skips:
         nothing = last and self.bad == self.read > 0
         if nothing or self.bad > FREE + MOST * self.read:
             raise ValueError(
-                f"{name}: {self.bad} of {self.read} comparisons cannot be used ({'; '.join(self.reasons[:2])}): "
-                "look it over with `mmalign data check`"
+                f"{name}: {self.bad} of {counted(self.read, self.noun)} cannot be used "
+                f"({'; '.join(self.reasons[:2])}){self._mend}"
             )
 
     def finish(self, name: str, *, last: bool, processes: Processes) -> dict[str, float]:
@@ -140,7 +142,15 @@ class Skips:
             return ""
         shown = "".join(f"\n  {reason}" for reason in self.reasons)
         kinds = f"{counted(self.lines, 'bad line')}, {self.media} with media or texts that cannot be read"
-        return f"left out {self.bad} of {self.read} comparisons read ({kinds}):{shown}"
+        return f"left out {self.bad} of {counted(self.read, self.noun)} read ({kinds}):{shown}"
+
+    @property
+    def _mend(self) -> str:
+        return ": look it over with `mmalign data check`" if self.noun == "comparison" else ""
+
+    def without(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What else than the counts `state` holds."""
+        return {key: value for key, value in state.items() if key not in self.state()}
 
     def state(self) -> dict[str, Tensor]:
         """For a checkpoint."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from mmalign.config import load_config, to_yaml
 from mmalign.console import counted
 from mmalign.data import comparisons, formats
 from mmalign.data.labels import annotator_of, views
+from mmalign.data.rows import Record
 from mmalign.shapes.tastes import taste_votes
 from mmalign.stats import intervals
+from mmalign.train.skips import Skips, every_line
 from mmalign.types import Sample
 from rewardmodels import plural
 from rewardmodels.distribution import feature_map
@@ -49,7 +52,8 @@ def run(
 ) -> dict[str, Any]:
     """Train, measure, save; gives what was measured."""
     recipe = load_config(config, overrides, PluralRecipe)
-    told = read(recipe.data, recipe.seed)
+    skips = Skips()
+    told = read(recipe.data, recipe.seed, skips)
     names = list(dict.fromkeys(told.annotator))
     if len(names) < 2:
         raise ValueError(f"a personal reward needs two or more annotators, got {len(names)}")
@@ -70,6 +74,7 @@ def run(
     quality = {
         "votes": len(votes.label),
         "left_out": left_out,
+        "bad_lines": skips.lines,
         "annotators": len(names),
         "known": measure(
             votes, hidden, [crowd.of(names[k]) for k in votes.annotator[hidden].tolist()], crowd
@@ -77,12 +82,14 @@ def run(
         **newcomers(crowd, votes, sorted(new), recipe.data.few),
     }
     save(recipe, crowd, quality)
+    if skips.bad:
+        say(skips.summary())
     say(f"{summary(quality)}; {Path(recipe.output) / 'reward'}")
     return quality
 
 
-def read(data: PluralData, seed: int) -> Told:
-    """Votes of the built-in tastes, or of a file."""
+def read(data: PluralData, seed: int, skips: Skips | None = None) -> Told:
+    """Votes of the built-in tastes, or of a file, whose bad lines are counted in `skips` (or refused without)."""
     if data.votes == "shapes":
         made = taste_votes(
             "train", num_annotators=data.num_annotators, num_votes=data.votes_each, num_tastes=data.num_tastes,
@@ -90,19 +97,22 @@ def read(data: PluralData, seed: int) -> Told:
         )  # fmt: skip
         return Told(made.annotator, made.pairs, made.label)
     path = Path(data.votes)
-    told = Told([], [], [])
-    for comparison in formats.read(path):
-        samples = comparisons.samples(comparison, path.parent)
-        for label in views(comparison.annotations, dimensions=[data.dimension]).pairs:
-            who = annotator_of(comparison, label)
-            if who is None or label.p is None or not label.valid:
-                continue
-            told.annotator.append(who)
-            told.pairs.append((samples[label.i], samples[label.j]))
-            told.label.append(label.p)
-    if not told.label:
+    told = every_line(path, partial(_votes, root=path.parent, dimension=data.dimension), skips)
+    votes = [vote for _, said in told for vote in said]
+    if not votes:
         raise ValueError(f"{path} holds no vote on '{data.dimension}' that names its annotator")
-    return told
+    return Told([who for who, _, _ in votes], [shown for _, shown, _ in votes], [p for _, _, p in votes])
+
+
+def _votes(record: Record, *, root: Path, dimension: str) -> list[tuple[str, tuple[Sample, Sample], float]]:
+    """The votes of a line that name their annotators."""
+    comparison = formats.parsed(record)
+    samples, made = comparisons.samples(comparison, root), []
+    for label in views(comparison.annotations, dimensions=[dimension]).pairs:
+        who = annotator_of(comparison, label)
+        if who is not None and label.p is not None and label.valid:
+            made.append((who, (samples[label.i], samples[label.j]), label.p))
+    return made
 
 
 def with_features(told: Told, features: str, names: Sequence[str]) -> tuple[PluralVotes, int]:

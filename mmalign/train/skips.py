@@ -20,13 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mmalign.console import counted
-from mmalign.data.formats import in_words
+from mmalign.data.formats import BROKEN, in_words
+from mmalign.data.rows import Record, open_rows
 from mmalign.train.distributed import Processes
 from mmalign.types import PreferencePair, Sample
 
@@ -36,6 +38,7 @@ WHERE = "where"
 Thing = PreferencePair | Sample
 Item = TypeVar("Item", PreferencePair, Sample)
 Tried = TypeVar("Tried", bound=Thing)
+Found = TypeVar("Found")
 
 
 def problems(things: Iterable[Tried], attempt: Callable[[Tried], object]) -> dict[int, str]:
@@ -58,6 +61,27 @@ def usable(
     for thing in things:
         attempt(thing)
     return list(items)
+
+
+def every_line(
+    path: str | Path, said: Callable[[Record], Found], skips: Skips | None
+) -> list[tuple[str, Found]]:
+    """What every line says, with its place; a bad one is told. All of it is read here, on every process alike."""
+    rows, found = open_rows(Path(path)), []
+    for place in range(len(rows)):
+        where = f"{Path(path).name}:{rows.number(place)}"
+        if skips is not None:
+            skips.saw()
+        try:
+            found.append((where, said(rows.record(place))))
+        except BROKEN as problem:
+            if skips is None:
+                raise ValueError(f"{where}: {in_words(problem)}") from problem
+            skips.bad_line(where, in_words(problem))
+    if skips is not None:
+        skips.settle()
+        skips.require_few(str(path), last=True)
+    return found
 
 
 def samples_of(items: Sequence[Item]) -> list[Sample]:

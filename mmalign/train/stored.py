@@ -13,29 +13,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from mmalign.config import Recipe
 from mmalign.data.comparisons import pairs
-from mmalign.data.formats import BROKEN, in_words, parsed
+from mmalign.data.formats import in_words, parsed
 from mmalign.data.prompts import Prompt
-from mmalign.data.rows import Record, open_rows
+from mmalign.data.rows import Record
 from mmalign.policies.base import Policy
 from mmalign.seeds import generator
 from mmalign.train.credit import without_ties
 from mmalign.train.experience import Batch, encode
 from mmalign.train.methods import METHODS
-from mmalign.train.skips import Skips
+from mmalign.train.skips import Skips, every_line
 from mmalign.types import PreferencePair, as_frames
 
 DIMENSION = "overall"
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def read_pairs(path: str | Path, skips: Skips | None = None) -> tuple[list[Row],
     def said(record: Record) -> list[PreferencePair]:
         return pairs(parsed(record), folder, dimensions=(DIMENSION,))
 
-    found = [(where, pair) for where, told in _lines(path, said, skips) for pair in told]
+    found = [(where, pair) for where, told in every_line(path, said, skips) for pair in told]
     rows = [_decided(pair, where) for where, pair in found if pair.labels[DIMENSION] != 0.5]
     ties = len(found) - len(rows)
     if not rows:
@@ -81,7 +79,7 @@ def read_samples(path: str | Path, recipe: Recipe, skips: Skips | None = None) -
     def said(record: Record) -> tuple[Prompt, Path, float]:
         return _sample(record, folder, weighed)
 
-    found = _lines(path, said, skips)
+    found = every_line(path, said, skips)
     credit = [1.0] * len(found)
     if weighed:
         names = {name: number for number, name in enumerate(dict.fromkeys(p.text for _, (p, _, _) in found))}
@@ -115,25 +113,6 @@ def _weights(rewards: Tensor, groups: Tensor, recipe: Recipe) -> Tensor:
     rewards = -rewards if recipe.method.negative else rewards
     made = METHODS["rwr"].credit(rewards, groups, recipe.method)
     return without_ties(made, rewards, groups) if recipe.method.weighting == "softmax" else made
-
-
-def _lines(path: str | Path, said: Callable[[Record], Found], skips: Skips | None) -> list[tuple[str, Found]]:
-    """What every line says, with its place; a bad one is told. All of it is read here, on every process alike."""
-    rows, found = open_rows(Path(path)), []
-    for place in range(len(rows)):
-        where = f"{Path(path).name}:{rows.number(place)}"
-        if skips is not None:
-            skips.saw()
-        try:
-            found.append((where, said(rows.record(place))))
-        except BROKEN as problem:
-            if skips is None:
-                raise ValueError(f"{where}: {in_words(problem)}") from problem
-            skips.bad_line(where, in_words(problem))
-    if skips is not None:
-        skips.settle()
-        skips.require_few(str(path), last=True)
-    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ def test_tastes_are_learned_and_new_annotators_placed(tmp_path: Path) -> None:
     assert call("validate", "plural/shapes", "model.width=5") == 0
 
 
-def test_votes_from_a_file_with_names(tmp_path: Path) -> None:
+def test_votes_from_a_file_with_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = taste_votes("train", num_annotators=4, num_votes=10)
     votes = []
     for n, (who, (a, b), label) in enumerate(zip(made.annotator, made.pairs, made.label, strict=True)):
@@ -57,3 +57,12 @@ def test_votes_from_a_file_with_names(tmp_path: Path) -> None:
     quality = json.loads((tmp_path / "run" / "quality.json").read_text())
     assert quality["votes"] == 40 and quality["annotators"] == 4 and quality["new"]["personal"]["n"] == 6
     assert call("train-reward", "plural/shapes", "model.prototyps=3") == 2
+
+    with (tmp_path / "votes.jsonl").open("a") as file:
+        file.write('{"id": \n')
+    (tmp_path / f"{made.pairs[0][0].id}.png").write_text("no picture")
+    assert call("train-reward", "plural/shapes", *words, f"output={tmp_path / 'again'}") == 0
+    again = json.loads((tmp_path / "again" / "quality.json").read_text())
+    assert again["bad_lines"] == 1 and again["left_out"] >= 1
+    assert again["votes"] == 40 - again["left_out"]
+    assert "left out 1 of 41 comparisons read (1 bad line" in capsys.readouterr().out

@@ -86,8 +86,17 @@ def require_model(key: str, name: str) -> None:
         place = model_path(name)
     except ValueError as problem:
         raise ValueError(f"'{key}': {problem}") from problem
-    if not Path(place).is_dir():
-        raise ValueError(f"'{key}': no such folder {name}, and it is no hub id such as owner/name")
+    require_start(key, name, place)
+
+
+def require_start(key: str, name: str, place: str | None = None, *, hub_too: bool = True) -> None:
+    """ValueError for what a model cannot be loaded from: no folder (or file), nor, if so asked, the name of a hub
+    repository.
+    """
+    if Path(place or name).exists() or (hub_too and hub.is_id(name)):
+        return
+    more = ", and it is no hub id such as owner/name" if hub_too else ""
+    raise ValueError(f"'{key}': no such folder {name}{more}")
 
 
 def require_prompts(key: str, name: str) -> None:

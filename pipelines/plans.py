@@ -52,10 +52,26 @@ def require_verb(recipe: str | Path, verb: str) -> None:
 
 
 def resolve(recipe: str | Path, overrides: Sequence[str], schema: type[AnyRecipe]) -> AnyRecipe:
-    """The recipe with its data looked at; a mistake is a ValueError of one line."""
+    """The recipe with its start and data looked at; a mistake is a ValueError of one line."""
     resolved = load_config(recipe, overrides, schema)
+    require_start(resolved)
     require_data(resolved)
     return resolved
+
+
+def require_start(recipe: AnyRecipe) -> None:
+    """ValueError for a model to go on from that is nowhere; stock models and published files may lie on the hub."""
+    if isinstance(recipe, PluralRecipe):
+        return
+    if isinstance(recipe, RewardRecipe | ClipRecipe):
+        starts = {"model.path": (recipe.model.path, isinstance(recipe, ClipRecipe))}
+        if isinstance(recipe, RewardRecipe):
+            starts["model.backbone"] = (recipe.model.backbone, True)
+    else:
+        starts = {"judge.path": (recipe.judge.path, not isinstance(recipe, JudgeRecipe))}
+    for key, (name, hub_too) in starts.items():
+        if name not in (None, "shapes-reward"):
+            checks.require_start(key, name, hub_too=hub_too)
 
 
 def require_data(recipe: AnyRecipe) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rewardmodels.judges.entries import ANY, LINES
 from rewardmodels.judges.entries import LOADER as JUDGE
 from rewardmodels.options import require_options
+from rewardmodels.settings import record_of
 
 if TYPE_CHECKING:
     from mmalign.types import RewardModel
@@ -238,6 +238,6 @@ def _loader_of(name_or_path: str) -> str:
     if path.suffix in YAML:
         return "rewardmodels.combine:from_file"
     if (path / CONFIG).is_file():
-        family = json.loads((path / CONFIG).read_text(encoding="utf-8")).get("family")
+        family = record_of(path / CONFIG).get("family")
         return f"{FOLDERS.get(family, 'rewardmodels.candidates')}:load_folder"
     return "rewardmodels.functions:FunctionReward"

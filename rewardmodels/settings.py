@@ -31,6 +31,21 @@ LATER = frozenset(
 """Keys that older files lack; their defaults are what such models do."""
 
 
+def record_of(path: Path) -> dict[str, Any]:
+    """What a saved reward's JSON says; ValueError where there is none."""
+    if not path.is_file():
+        raise ValueError(
+            f"{path.parent} holds no {path.name}: give the folder that `mmalign train-reward` wrote"
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise ValueError(f"{path} is not valid JSON ({problem}): save the reward again") from problem
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} must hold a JSON object: save the reward again")
+    return record
+
+
 @dataclass(frozen=True)
 class RewardSettings:
     """Everything beside weights and tokenizer that decides a score."""
@@ -75,7 +90,7 @@ class RewardSettings:
     @classmethod
     def read(cls, path: Path) -> RewardSettings:
         """From JSON; unknown and missing keys are errors, since any could change the scores."""
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = record_of(path)
         if record.get("schema") != SCHEMA or record.get("family") != "hidden-state":
             raise ValueError(f"{path} is not a {SCHEMA} hidden-state reward: retrain it, or update mmalign")
         known = {item.name for item in dataclasses.fields(cls)}

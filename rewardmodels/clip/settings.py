@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewardmodels.clip.recipe import Score
-from rewardmodels.settings import SCHEMA
+from rewardmodels.settings import SCHEMA, record_of
 
 if TYPE_CHECKING:
     from mmalign.types import Modality
@@ -54,7 +54,7 @@ class ClipSettings:
     @classmethod
     def read(cls, path: Path) -> ClipSettings:
         """From JSON; unknown and missing keys are errors, since any could change the scores."""
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = record_of(path)
         if record.get("schema") != SCHEMA or record.get("family") != FAMILY:
             raise ValueError(f"{path} is not a {SCHEMA} reward of the family {FAMILY}")
         given = {key: value for key, value in record.items() if key not in ("schema", "family")}

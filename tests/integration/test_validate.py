@@ -204,6 +204,37 @@ def test_what_a_generator_needs_is_named_by_its_key(
 
 
 @pytest.mark.parametrize(
+    ("recipe", "key", "hub_too"),
+    [
+        ("reward/shapes", "model.path", False),
+        ("reward/shapes", "model.backbone", True),
+        ("clip/pick-like", "model.path", True),
+        ("judge/shapes", "judge.path", False),
+        ("judge/paco-like", "judge.path", True),
+        ("judge/checklist-like", "judge.path", True),
+    ],
+)
+def test_a_model_to_go_on_from_is_looked_for(
+    recipe: str, key: str, hub_too: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["model.scratch=null"] if key.startswith("model") else []
+    for verb in ("validate", VERBS[recipe.split("/")[0]]):
+        said = told([verb, recipe, f"{key}=nowhere", *more], capsys)
+        assert f"'{key}': no such folder nowhere" in said and ("hub id" in said) == hub_too
+    assert call("validate", recipe, f"{key}=owner/name", *more) == (0 if hub_too else 2)
+
+
+def test_a_saved_reward_without_its_settings_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train-reward", "reward/shapes", "model.scratch=null", f"model.path={tmp_path}",
+             f"output={tmp_path / 'run'}"]  # fmt: skip
+    assert f"{tmp_path} holds no reward_config.json: give the folder" in told(words, capsys)
+    (tmp_path / "reward_config.json").write_text("{")
+    assert f"{tmp_path / 'reward_config.json'} is not valid JSON" in told(words, capsys)
+
+
+@pytest.mark.parametrize(
     ("verb", "recipe", "right"),
     [
         ("finetune", "reward/shapes", "train-reward"),

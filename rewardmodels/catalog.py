@@ -238,6 +238,6 @@ def _loader_of(name_or_path: str) -> str:
     if path.suffix in YAML:
         return "rewardmodels.combine:from_file"
     if (path / CONFIG).is_file():
-        family = record_of(path / CONFIG).get("family")
+        family = str(record_of(path / CONFIG).get("family"))
         return f"{FOLDERS.get(family, 'rewardmodels.candidates')}:load_folder"
     return "rewardmodels.functions:FunctionReward"

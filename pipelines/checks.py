@@ -69,7 +69,7 @@ def recipe_files(recipe: Recipe) -> None:
         if name is not None:
             require_prompts(key, name)
     if data.pairs is not None:
-        require_comparisons("data.pairs", data.pairs, ("overall",), decides)
+        require_comparisons("data.pairs", data.pairs, ("overall",), prefers)
     if data.samples is not None:
         weighed = {"reward": NUMBER} if recipe.method.name == "rwr" else {}
         require_first_row("data.samples", data.samples, TEXTS | weighed)
@@ -158,6 +158,11 @@ def decides(comparison: Comparison, dimensions: Collection[str]) -> bool:
     return any(label.valid and label.p is not None for label in _pairs(comparison, dimensions))
 
 
+def prefers(comparison: Comparison, dimensions: Collection[str]) -> bool:
+    """Whether a pair has a winner."""
+    return any(label.valid and label.p not in (None, 0.5) for label in _pairs(comparison, dimensions))
+
+
 def rates(comparison: Comparison, dimensions: Collection[str]) -> bool:
     """Whether candidates have ratings."""
     return any(note.kind == "rating" and note.dim in dimensions for note in comparison.annotations)
@@ -174,5 +179,6 @@ def _pairs(comparison: Comparison, dimensions: Collection[str]) -> list[PairLabe
 
 
 WANTED: Mapping[Said, str] = {
-    decides: "preferences", rates: "ratings", names_annotators: "votes that name their annotators"
+    decides: "preferences", prefers: "preferences with a winner", rates: "ratings",
+    names_annotators: "votes that name their annotators",
 }  # fmt: skip

@@ -87,7 +87,7 @@ def require_data(recipe: AnyRecipe) -> None:
         _require("data.heldout", recipe.data.heldout, WORLDS, measured, checks.decides)
         _require("data.calibration", recipe.data.calibration, WORLDS, measured, checks.decides)
     else:
-        _require("data.pairs", recipe.data.pairs, ("shapes",), ("overall",), checks.decides)
+        _require("data.pairs", recipe.data.pairs, ("shapes",), ("overall",), checks.prefers)
         heldout = None if isinstance(recipe, JudgeRecipe) else recipe.data.heldout
         _require("data.heldout", heldout, ("shapes",), ("overall",), checks.decides)
 

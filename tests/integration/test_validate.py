@@ -22,6 +22,7 @@ from rewardmodels.options import options_of
 
 CANDIDATES = [{"id": "a", "uri": "a.png"}, {"id": "b", "uri": "b.png"}]
 PAIR = {"dim": "overall", "kind": "pair", "i": 0, "j": 1, "label": "i"}
+TIE = PAIR | {"label": "tie"}
 RATING = {"dim": "quality", "kind": "rating", "scores": [1, 2], "min": 1, "max": 4}
 
 
@@ -93,7 +94,7 @@ def test_options_of_rewards_are_checked(
             "dpo/shapes-flow",
             "data.pairs",
             [comparison(RATING)],
-            "no preferences of overall; it has quality (rating)",
+            "no preferences with a winner of overall; it has quality (rating)",
         ),
         (
             "sft/shapes-flow",
@@ -142,6 +143,8 @@ def test_options_of_rewards_are_checked(
             "'data.heldout': data.jsonl holds no preferences",
         ),
         ("judge/checklist-like", "data.pairs", ["[]"], "holds no judged comparison"),
+        ("judge/paco-like", "data.pairs", [comparison(TIE)], "no preferences with a winner of overall"),
+        ("dpo/shapes-flow", "data.pairs", [comparison(TIE)], "no preferences with a winner of overall"),
         ("plural/shapes", "data.votes", [comparison(PAIR)], "no votes that name their annotators of overall"),
     ],
 )

@@ -104,6 +104,7 @@ def run(model: str, method: str, options: argparse.Namespace) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "samples": iterations * per_iteration,
         "iterations": iterations,
+        "set": options.set,
         "seconds": round(seconds, 1),
         "evaluation": {"num_steps": recipe.evaluation.num_steps, "guidance": recipe.evaluation.guidance},
         "gold": compare(before, after, GOLD),

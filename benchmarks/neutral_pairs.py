@@ -14,10 +14,10 @@ parts of the mean step that a changed cause makes (0 is right).
 
 | training | order | causal | contrast | saturation | sharpness | file_size | position |
 |---|---|---|---|---|---|---|---|
-| plain | 0.664 | 0.830 | 1.000 | 1.077 | 0.308 | 0.311 | 0.337 |
-| + neutral | 0.644 | 0.830 | 1.000 | 0.920 | 0.189 | 0.202 | 0.206 |
-| + causal | 0.696 | 0.900 | 1.000 | 0.654 | 0.354 | 0.353 | 0.396 |
-| + all three | 0.691 | 0.900 | 1.000 | 0.758 | 0.365 | 0.397 | 0.453 |
+| plain | 0.664 | 0.815 | 1.000 | 1.027 | 0.300 | 0.323 | 0.376 |
+| + neutral | 0.644 | 0.835 | 1.000 | 0.893 | 0.213 | 0.222 | 0.258 |
+| + causal | 0.677 | 0.920 | 1.000 | 0.688 | 0.356 | 0.356 | 0.423 |
+| + all three | 0.672 | 0.905 | 1.000 | 0.785 | 0.366 | 0.398 | 0.482 |
 
 720 votes, 900 added pairs. Ties weaken every factor that should not count, saturation least, which the votes themselves
 praise; what counts is learned from causal pairs, which also order held-out pairs better. Ties alone do not.

@@ -1,4 +1,4 @@
-"""What the verbs that train rewards and judges share: how a run starts, its plan, and what is written at its end."""
+"""What the verbs that train share: how a run starts, its plan, and what is written at its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Evaluation(Protocol):
 
 
 class Recipe(Protocol):
-    """The sections that every recipe of training a reward or judge ends with."""
+    """The sections that every recipe of a training ends with."""
 
     @property
     def optimizer(self) -> Optimizer: ...

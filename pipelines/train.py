@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mmalign.composition import Reward, labels
-from mmalign.config import Recipe, load_recipe, to_yaml
+from mmalign.config import Recipe, load_recipe
 from mmalign.console import counted
 from mmalign.data.prompts import prompt_source
 from mmalign.pending import Judging
@@ -23,15 +23,14 @@ from mmalign.rules import Sum, rule_needs_group
 from mmalign.seeds import seed_of
 from mmalign.shapes.bundle import model_path
 from mmalign.train.alignment import Alignment, plan_of
-from mmalign.train.distributed import Processes, start
+from mmalign.train.distributed import Processes
 from mmalign.train.evaluation import Examination
 from mmalign.train.experience import RewardFunction
-from mmalign.train.loop import HALF_LOSS_SCALE, Counters, Run, Trainer
+from mmalign.train.loop import HALF_LOSS_SCALE, Counters, Trainer
 from mmalign.train.skips import Skips
 from mmalign.train.stored import Stored, read_pairs, read_samples
-from mmalign.train.trackers import check_available
 from mmalign.types import RewardModel
-from pipelines import checks
+from pipelines import checks, runs
 from rewardmodels.combine import Combined, build, needs_group
 
 Say = Callable[[str], None]
@@ -137,13 +136,9 @@ def compose(
     recipe: Recipe, *, watch: Watch | None = None, say: Say | None = None
 ) -> tuple[Trainer, Alignment]:
     """Everything a recipe names, loaded and put together, ready to train; and the task it trains."""
-    check_available(recipe.trackers)
     checks.recipe_rewards(recipe)
     checks.recipe_files(recipe)
-    folder = Path(recipe.output)
-    processes = Processes(start(folder, recipe.trackers))
-    tell = say if say is not None else print
-    speak: Say = tell if processes.is_main else (lambda _: None)
+    processes, speak = runs.begin(recipe, say if say is not None else print)
     policy = build_policy(recipe, device=processes.device)
     task = build_task(recipe, policy, processes, say=speak)
     num_trained = sum(parameter.numel() for parameter in task.parameters())
@@ -153,20 +148,14 @@ def compose(
     )
     speak(task.plan.describe())
     if processes.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+        runs.write_config(recipe, Path(recipe.output))
     budget = recipe.budget
-    run = Run(
-        folder=folder,
-        iterations=budget.iterations,
-        num_updates=budget.iterations * budget.updates_per_iteration * budget.passes,
-        optimizer=recipe.optimizer,
-        checkpoint=recipe.checkpoint,
-        evaluate_every=recipe.evaluation.every,
-        recipe=recipe.model_dump(mode="json"),
-        trackers=recipe.trackers,
+    run = runs.plan(
+        recipe,
+        recipe.method.name,
+        budget.iterations,
+        updates_each=budget.updates_per_iteration * budget.passes,
         watch=watch,
-        title=recipe.method.name,
         loss_scale=HALF_LOSS_SCALE if recipe.model.dtype == "float16" else 1.0,
     )
     return Trainer(task, run, processes), task

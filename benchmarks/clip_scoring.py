@@ -1,6 +1,6 @@
 """What batching is worth for CLIP-type rewards: PickScore against the loop that its model card shows.
 
-    python benchmarks/clip_scoring.py --num 64
+    python -m benchmarks.clip_scoring          # writes results/clip_scoring.json
 
 Both score the same pictures (256 x 256) under 8 prompts with one tiny random CLIP: the loop calls the stock processor,
 tokenizer and model once a picture, the reward is called once. They take turns; CPU time of the process, median over
@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,19 +22,23 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 import rewardmodels
+from benchmarks.overhead import machine
 from mmalign.media import to_pil
 from mmalign.types import Sample
 from tests.contract.tiny_clip import hf_clip
 
+RESULTS = Path(__file__).parent / "results" / "clip_scoring.json"
 
-def main() -> None:
-    """Print the figures as JSON."""
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the figures as JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--num", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
+    parser.add_argument("--output", default=str(RESULTS))
+    asked = parser.parse_args(arguments)
     generator = torch.Generator().manual_seed(0)
     pictures = (torch.rand(asked.num, 3, 256, 256, generator=generator) * 255).round() / 255
     prompts = [f"a fox {k % 8}" for k in range(asked.num)]
@@ -65,15 +69,14 @@ def main() -> None:
             run()
             seconds[name].append(time.process_time() - started)
     middle = {name: statistics.median(values) for name, values in seconds.items()}
-    facts = {
-        f"{name}, CPU ms a picture": round(1000 * value / asked.num, 3) for name, value in middle.items()
+    result = {
+        "command": f"python -m benchmarks.clip_scoring --num {asked.num} --repeats {asked.repeats}",
+        "machine": machine(),
+        **{f"{name}_cpu_ms_a_picture": round(1000 * value / asked.num, 3) for name, value in middle.items()},
+        "times_faster": round(middle["loop"] / middle["bulk"], 2),
     }
-    ratio = round(middle["loop"] / middle["bulk"], 2)
-    print(
-        json.dumps(
-            {**facts, "times faster": ratio, "machine": platform.processor() or platform.machine()}, indent=1
-        )
-    )
+    Path(asked.output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=900, help="that are added, in all")
     parser.add_argument("--vlm", action="store_true", help="the bundled reward model instead of a linear one")
     parser.add_argument("--updates", type=int, default=300, help="of each row of --vlm")
+    parser.add_argument("--bundle", type=int, default=96, help="further pairs of a kind in a bundle of --vlm")
+    parser.add_argument(
+        "--examined", type=int, default=1000, help="held-out prompts that give the order of --vlm"
+    )
+    parser.add_argument(
+        "--probes", type=int, default=400, help="of causal, neutral and contrast pairs each, for --vlm"
+    )
     parser.add_argument("--runs", default="runs/neutral-pairs", help="where the trainings of --vlm go")
     parser.add_argument("--output", help="default: benchmarks/results/neutral_pairs[_vlm].json")
     options = parser.parse_args(arguments)
@@ -113,25 +120,28 @@ def linear_rows(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
 
 def vlm_rows(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The rows of trained VLMs, and for how many updates each was trained."""
-    rows = [vlm_row("start", bundled_path("reward"))]
+    rows = [vlm_row("start", bundled_path("reward"), options)]
     for name, kinds in ADDED.items():
         folder = Path(options.runs) / name.strip("+ ").replace(" ", "-")
         overrides = [
             "model.scratch=null", f"model.path={bundled_path('reward')}", f"output={folder}",
             "optimizer.lr=5e-4", "method.average=0.99", "data.shapes.stages=[{until: 1.0}]",
             f"budget.updates={options.updates}", f"evaluation.every={options.updates}",
-            *(f"data.shapes.{kind}=96" for kind in kinds),
+            f"evaluation.final_prompts={options.examined}", *(f"data.shapes.{kind}={options.bundle}" for kind in kinds),
         ]  # fmt: skip
         train_reward.run("reward/shapes", overrides)
-        rows.append(vlm_row(name, folder / "reward"))
+        rows.append(vlm_row(name, folder / "reward", options))
     return rows, {"updates": options.updates}
 
 
-def vlm_row(name: str, path: Path) -> dict[str, Any]:
+def vlm_row(name: str, path: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One VLM, examined."""
     model = rewardmodels.load(str(path))
-    judged = judge_world(model, "evaluation", num_prompts=1000, law=Law(temperature=0.1))["overall"]
-    probes = augmented_pairs("train", 1, 0, causal=400, neutral=400, contrast=400)
+    judged = judge_world(model, "evaluation", num_prompts=options.examined, law=Law(temperature=0.1))[
+        "overall"
+    ]
+    num = options.probes
+    probes = augmented_pairs("train", 1, 0, causal=num, neutral=num, contrast=num)
     scores = model(samples=[sample for pair in probes for sample in (pair.a, pair.b)]).overall.view(-1, 2)
     gap = (scores[:, 0] - scores[:, 1]).double().numpy()
     return {"training": name, "order": against_law(judged)["ratio"], **probe(probes, gap)}

@@ -1,4 +1,4 @@
-"""Every family of hidden-state rewards, trained on shapes with a tiny Qwen3-VL: one table.
+"""Every family of rewards that can be trained, on shapes with tiny models of the real classes: one table.
 
     python benchmarks/reward_families.py --worlds images edits videos
 
@@ -6,10 +6,15 @@ Published rewards start from a VLM that has learned to see, and so do these. The
 images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
 `reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From it a run takes the recipe of
 its family, `reward/<family>`, with a new head and a new template, for `--updates` updates on the endless stream of the
-world, whose annotators are uncertain and see ties. Measured on prompts that were neither trained nor calibrated on: the
+world, whose annotators are uncertain and see ties. Of CLIP rewards (`clip/<family>`, images
+only) `pick-like` and `image-reward-like` are trained from nothing for the budget of their recipe; the others go on from
+the towers of the first for `--updates` updates. `pal-like` learns from votes that name their annotators.
+
+Measured on prompts that were neither trained nor calibrated on: the
 pair accuracy that fresh answers can be expected to give, beside the best that anyone could reach, and their ratio; the
 same three ways, with ties by the calibrated threshold; by dimension where there are several; and the probes of
-`rewardmodels.shape_probes`. Results go to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is
+`rewardmodels.shape_probes`. A reward that reads no prompt is held against the best in the one dimension that it can
+know. Results go to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is
 not run again, and what was stopped goes on.
 
 Shape legend: none; everything here is a row of a table.
@@ -30,11 +35,12 @@ import torch
 import rewardmodels
 from mmalign.shapes import bundled_path
 from mmalign.shapes.worlds import WORLDS
-from pipelines import train_reward
+from pipelines import train_clip, train_plural, train_reward
 from rewardmodels.shape_probes import probe
 
 NAMES = {"images": "shapes", "edits": "shapes-edits", "videos": "shapes-videos"}
-FIRST = "base-reward-like"
+IMAGES = ("images",)
+FIRST, FIRST_CLIP = "base-reward-like", "pick-like"
 STAGES = {
     "edits": "[{until: 0.10, categories: [recolor, remove, replace], damage: 0.0}, {until: 0.2, damage: 0.2},"
     " {until: 1.0, damage: 0.5}]",
@@ -51,10 +57,18 @@ THETA = 2.0
 
 @dataclass(frozen=True)
 class Family:
-    """What a recipe needs changed in a world, and what its information cannot decide."""
+    """What a recipe needs changed in a world, and what its information cannot decide.
+
+    `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `alone` says
+    that it is trained from nothing.
+    """
 
     blind: str = ""
     changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    recipe: str = ""
+    worlds: Sequence[str] = tuple(NAMES)
+    measured: str = "overall"
+    alone: bool = False
 
 
 ASPECTS = ["model.template=two-aspects/1", "method.dimensions=[visual_quality, instruction_following]"]
@@ -68,6 +82,10 @@ LEVELS = Family(
         "videos": ["method.dimensions=[instruction_following, visual_quality, motion_quality]"],
     },
 )
+CLIP = "source, order of frames; picture and prompt meet in one product of two embeddings"
+BLIP = "source, order of frames"
+NO_PROMPT = "prompt: accuracy is that of visual quality"
+PERSONAL = "prompt, quality: colours alone, and whose taste it is; accuracy is on votes of its annotators"
 FAMILIES: dict[str, Family] = {
     "base-reward-like": Family(),
     "ixc-reward-like": Family(),
@@ -89,6 +107,13 @@ FAMILIES: dict[str, Family] = {
     "yojo-like": Family(),
     "adiee-like": Family("levels of single items"),
     "edithf-like": Family("levels of single items"),
+    "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality"),
+    "pick-like": Family(CLIP, recipe="clip/pick-like", worlds=IMAGES, alone=True),
+    "hps-like": Family(CLIP, recipe="clip/hps-like", worlds=IMAGES),
+    "social-like": Family(CLIP, recipe="clip/social-like", worlds=IMAGES),
+    "image-reward-like": Family(BLIP, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
+    "aesthetic-like": Family(NO_PROMPT, recipe="clip/aesthetic-like", worlds=IMAGES),
+    "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),
 }
 HEADINGS = (
     "world", "family", "accuracy", "best", "ratio", "three-way", "best", "ratio", "dimensions (ratio)",
@@ -102,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     for world in options.worlds:
-        for family in options.families:
+        for family in (name for name in options.families if world in FAMILIES[name].worlds):
             path = folder / f"{world}-{family}.json"
             if not path.exists():
                 result = run(family, world, options)
@@ -142,19 +167,43 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     """One training with what was measured after it."""
-    target, num = Path(options.output) / f"{world}-{family}", options.updates
-    overrides = [
-        "model.scratch=null", f"model.backbone={start_of(world, options)}",
-        f"model.pixels=[{PIXELS}, {PIXELS}]", f"model.frames={{min_frames: 2, max_pixels: {PIXELS}}}",
-        "optimizer.lr=5e-4", "method.average=0.99",
-        *shared(world, num, options), f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set,
-    ]  # fmt: skip
-    quality = train_reward.run(f"reward/{family}", overrides)
-    probes = probe(rewardmodels.load(str(target / "reward")), WORLDS[NAMES[world]], num=options.num_probes)
+    target, kind = Path(options.output) / f"{world}-{family}", FAMILIES[family]
+    given = [f"output={target}", *kind.changes.get(world, ()), *options.set]
+    probes = {}
+    if kind.recipe.startswith("plural/"):
+        quality = train_plural.run(kind.recipe, given)["known"]["personal"]
+    elif kind.recipe.startswith("clip/"):
+        start = [] if kind.alone else towers(options)
+        quality = train_clip.run(kind.recipe, [*stream(world, options), *start, *given])
+    else:
+        quality = train_reward.run(f"reward/{family}", [*from_start(world, options), *given])
+    if "three_way" in quality:
+        model = rewardmodels.load(str(target / "reward"))
+        probes = probe(model, WORLDS[NAMES[world]], num=options.num_probes)
     return {
         "family": family, "world": world, "quality": quality, "probes": probes,
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)",
     }  # fmt: skip
+
+
+def from_start(world: str, options: argparse.Namespace) -> list[str]:
+    """What a family is told that starts from the VLM of its world."""
+    return [
+        "model.scratch=null", f"model.backbone={start_of(world, options)}",
+        f"model.pixels=[{PIXELS}, {PIXELS}]", f"model.frames={{min_frames: 2, max_pixels: {PIXELS}}}",
+        "optimizer.lr=5e-4", "method.average=0.99", *stream(world, options), *budget(options.updates),
+    ]  # fmt: skip
+
+
+def towers(options: argparse.Namespace) -> list[str]:
+    """What a CLIP family is told that starts from the towers of another, trained now if they are not there yet."""
+    target = Path(options.output) / f"images-{FIRST_CLIP}"
+    if not (target / "reward").exists():
+        train_clip.run(f"clip/{FIRST_CLIP}", [*stream("images", options), f"output={target}"])
+    return [
+        "model.scratch=null", f"model.path={target / 'reward'}", "optimizer.lr=1e-3",
+        "data.shapes.stages=[{until: 1.0}]", *budget(options.updates),
+    ]  # fmt: skip
 
 
 def start_of(world: str, options: argparse.Namespace) -> Path:
@@ -175,19 +224,25 @@ def start_of(world: str, options: argparse.Namespace) -> Path:
                 f"seed={number - 1}",
                 f"optimizer.lr={AGAIN}",
             ]
-        common = shared(world, options.start_updates, options)
+        common = [*stream(world, options), *budget(options.start_updates)]
         train_reward.run(f"reward/{FIRST}", [*common, *options.set_start, *begin, f"output={target}"])
     return reward
 
 
-def shared(world: str, num_updates: int, options: argparse.Namespace) -> list[str]:
-    """What every training of a world is told."""
+def stream(world: str, options: argparse.Namespace) -> list[str]:
+    """Where every training of a world has its data from."""
     name = NAMES[world]
     return [
         f"data.pairs={name}", f"data.heldout={name}", f"data.calibration={name}",
-        f"data.shapes.theta={THETA}", f"budget.updates={num_updates}",
-        f"optimizer.warmup={min(50, max(1, num_updates // 10))}",
-        f"evaluation.every={max(1, num_updates // 4)}", f"evaluation.final_prompts={options.num_prompts}",
+        f"data.shapes.theta={THETA}", f"evaluation.final_prompts={options.num_prompts}",
+    ]  # fmt: skip
+
+
+def budget(num_updates: int) -> list[str]:
+    """How long a training from a given start, or of one, lasts."""
+    return [
+        f"budget.updates={num_updates}", f"optimizer.warmup={min(50, max(1, num_updates // 10))}",
+        f"evaluation.every={max(1, num_updates // 4)}",
     ]  # fmt: skip
 
 
@@ -201,25 +256,32 @@ def write_table(folder: Path) -> None:
 
 def row(result: Mapping[str, Any]) -> list[str]:
     """One line of the table."""
-    quality, probes = result["quality"], result["probes"]
-    parts = quality.get("dimensions", {}).items()
+    quality, probes, kind = result["quality"], result["probes"], FAMILIES[result["family"]]
+    parts = quality.get("dimensions", {})
+    measured = parts.get(kind.measured, quality)
     dimensions = [
-        f"{name.replace('_', ' ')} {part['ratio']:.1%}" for name, part in parts if name != "overall"
+        f"{name.replace('_', ' ')} {part['ratio']:.1%}"
+        for name, part in parts.items()
+        if name not in ("overall", kind.measured)
     ]
-    second = next((value for name, value in probes.items() if name != "wrong_prompt"), None)
+    second = next((name for name in probes if name != "wrong_prompt"), "")
     return [
-        result["world"], result["family"], *_three(quality), *_three(quality["three_way"]),
-        ", ".join(dimensions) or "-", _rate(probes["wrong_prompt"]), "-" if second is None else _rate(second),
-        str(quality["updates"]), str(quality["seconds"]), FAMILIES[result["family"]].blind or "-",
+        result["world"], result["family"], *_three(measured), *_three(measured.get("three_way")),
+        ", ".join(dimensions) or "-", _rate(probes.get("wrong_prompt")), _rate(probes.get(second)),
+        str(quality.get("updates", "-")), str(quality.get("seconds", "-")), kind.blind or "-",
     ]  # fmt: skip
 
 
-def _three(part: Mapping[str, float]) -> list[str]:
-    return [f"{part['expected']:.3f}", f"{part['best']:.3f}", f"{part['ratio']:.1%}"]
+def _three(part: Mapping[str, float] | None) -> list[str]:
+    return (
+        ["-"] * 3
+        if part is None
+        else [f"{part['expected']:.3f}", f"{part['best']:.3f}", f"{part['ratio']:.1%}"]
+    )
 
 
-def _rate(found: Mapping[str, float]) -> str:
-    return f"{found['mean']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
+def _rate(found: Mapping[str, float] | None) -> str:
+    return "-" if found is None else f"{found['mean']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from mmalign.train.skips import Skips, every_line
 from mmalign.types import Sample
 from rewardmodels import plural
 from rewardmodels.distribution import feature_map
+from rewardmodels.examination import Judged, against_law
 from rewardmodels.plural import Crowd, Fit, PluralVotes
 from rewardmodels.plural_recipe import PluralData, PluralRecipe
 
@@ -40,11 +41,12 @@ FEWEST = 5
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """V votes before they have features: who, which two samples, p(first is better)."""
+    """V votes before they have features: who, which two samples, p(first is better), its chance where it is known."""
 
     annotator: list[str]
     pairs: list[tuple[Sample, Sample]]
     label: list[float]
+    chance: list[float] | None = None
 
 
 def run(
@@ -95,7 +97,7 @@ def read(data: PluralData, seed: int, skips: Skips | None = None) -> Told:
             "train", num_annotators=data.num_annotators, num_votes=data.votes_each, num_tastes=data.num_tastes,
             seed=seed,
         )  # fmt: skip
-        return Told(made.annotator, made.pairs, made.label)
+        return Told(made.annotator, made.pairs, made.label, made.chance)
     path = Path(data.votes)
     told = every_line(path, partial(_votes, root=path.parent, dimension=data.dimension), skips)
     votes = [vote for _, said in told for vote in said]
@@ -127,7 +129,8 @@ def with_features(told: Told, features: str, names: Sequence[str]) -> tuple[Plur
     who = torch.tensor([names.index(name) for name in told.annotator])
     label = torch.tensor(told.label)
     values = found.values[rows[good]]
-    return PluralVotes(values[:, 0], values[:, 1], label[good], who[good]), int((~good).sum())
+    chance = None if told.chance is None else torch.tensor(told.chance, dtype=torch.float64)[good]
+    return PluralVotes(values[:, 0], values[:, 1], label[good], who[good], chance), int((~good).sum())
 
 
 def _key(sample: Sample) -> Hashable:
@@ -170,20 +173,26 @@ def newcomers(crowd: Crowd, votes: PluralVotes, new: Sequence[int], few: int) ->
 
 
 def measure(votes: PluralVotes, rows: Tensor, weights: Sequence[Tensor], crowd: Crowd) -> dict[str, Any]:
-    """Pair accuracy over untied votes, intervals by annotator: personal, and of the mean annotator."""
+    """Pair accuracy over untied votes, intervals by annotator: personal, and of the mean annotator.
+
+    Where the law is known, also what fresh answers can be expected to give, the best, and their ratio.
+    """
     decided = votes.label[rows] != 0.5
     if not bool(decided.any()):
         return {}
     gap = crowd.points(votes.first[rows]) - crowd.points(votes.second[rows])
-    truth = (votes.label[rows] > 0.5)[decided]
-    whose = votes.annotator[rows][decided].tolist()
+    gap, truth = gap[decided], votes.label[rows][decided]
+    whose = tuple(str(who) for who in votes.annotator[rows][decided].tolist())
+    chance = torch.full_like(truth, torch.nan) if votes.chance is None else votes.chance[rows][decided]
     made = {}
     for name, share in (
-        ("personal", torch.stack(list(weights))),
+        ("personal", torch.stack(list(weights))[decided]),
         ("mean_annotator", crowd.mean.expand_as(gap)),
     ):
-        right = (((gap * share).sum(dim=1) > 0)[decided] == truth).double().numpy()
-        made[name] = intervals.mean(right, whose).as_dict()
+        ahead = (gap * share).sum(dim=1)
+        made[name] = intervals.mean(((ahead > 0) == (truth > 0.5)).double().numpy(), whose).as_dict()
+        if votes.chance is not None:
+            made[name] |= against_law(Judged(ahead, torch.zeros_like(ahead), truth, chance, whose, whose))
     return made
 
 

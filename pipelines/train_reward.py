@@ -200,8 +200,14 @@ def finish(
             quality["heldout_left_out"] = left_out
         if "overall" in found:
             quality |= accuracy(found["overall"], tie_threshold=model.settings.tie_threshold)
-            quality["calibration_error"] = calibration_error(found["overall"], model.settings.temperature)
-        parts = {dim: accuracy(one) for dim, one in found.items() if dim != "overall"}
+        main = calibrated_on(model, found)
+        if main in found:
+            quality["calibration_error"] = calibration_error(found[main], model.settings.temperature)
+        parts = {
+            dim: accuracy(one, tie_threshold=model.settings.tie_threshold if dim == main else 0.0)
+            for dim, one in found.items()
+            if dim != "overall"
+        }
         if parts:
             quality["dimensions"] = parts
         with_calibration(model, quality=quality)
@@ -214,7 +220,7 @@ def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict
     """Set mean, std, the weights of dimensions, temperature and tie threshold from pairs of their own.
 
     Scores are given on the scale of the settings so far. With several dimensions these are standardised first, and
-    the pairs scored once more for what is overall.
+    the pairs scored once more for what is overall. A reward of one dimension is calibrated on what was said of that.
     """
     fitted = measure()
     if not fitted:
@@ -229,7 +235,7 @@ def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict
             gaps = torch.stack([fitted[dim].gap / fitted[dim].scale for dim in names], 1)
             with_calibration(model, overall_weights=fit_weights(gaps, fitted["overall"].label))
         fitted = measure()
-    whole = fitted.get("overall")
+    whole = fitted.get(calibrated_on(model, fitted))
     if whole is None:
         return
     if len(names) == 1:
@@ -243,6 +249,12 @@ def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict
     with_calibration(model, tie_threshold=threshold)
     if bool((gap != 0).any()):  # a model that tells nothing apart keeps the temperature it has
         with_calibration(model, temperature=fit_temperature(gap.numpy(), whole.label.numpy()))
+
+
+def calibrated_on(model: VlmReward, found: Mapping[str, Judged]) -> str:
+    """What temperature and tie threshold are about: the overall score, or the one dimension that there is."""
+    names = model.settings.dimensions
+    return names[0] if len(names) == 1 and names[0] in found else "overall"
 
 
 def _standardise(model: VlmReward, fitted: Mapping[str, Judged]) -> None:

@@ -73,12 +73,16 @@ class IdealPoints(nn.Module):
 
 @dataclass(frozen=True)
 class PluralVotes:
-    """V votes on pairs: features of both sides, p(first is better), and whose vote it is."""
+    """V votes on pairs: features of both sides, p(first is better), and whose vote it is.
+
+    `chance` is p(the first wins) by the annotator's law, where that is known: for measuring only.
+    """
 
     first: Tensor  # (V, F)
     second: Tensor  # (V, F)
     label: Tensor  # (V,) in [0, 1]
     annotator: Tensor  # (V,) int64 in [0, U)
+    chance: Tensor | None = None  # (V,)
 
     def __post_init__(self) -> None:
         num = len(self.label)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mmalign.seeds import seed_of
-from mmalign.shapes.annotators import Law, annotate, best_accuracy, color_lure
+from mmalign.shapes.annotators import Law, annotate, best_accuracy, color_lure, probabilities
 from mmalign.shapes.drawing import draw
 from mmalign.shapes.layout import sample_scene
 from mmalign.shapes.prompts import phrase, sample_specs
@@ -42,6 +42,8 @@ class TasteVotes:
     label: list[float]
     best: dict[str, float]
     """The accuracy that nobody can beat on an annotator's votes, in expectation."""
+    chance: list[float]
+    """p(the first wins) by the annotator's law."""
 
 
 def palette(images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -73,7 +75,7 @@ def taste_votes(
     lures = torch.stack(
         [color_lure(scenes, likes) - color_lure(scenes, dislikes) for likes, dislikes in TASTES]
     )
-    made = TasteVotes([], [], [], {})
+    made = TasteVotes([], [], [], {}, [])
     for k in range(num_annotators):
         lure, name = lures[k % num_tastes], f"annotator-{k}"
         draws = torch.Generator().manual_seed(seed_of("shapes-taste", split, seed, k))
@@ -84,5 +86,6 @@ def taste_votes(
         made.annotator.extend([name] * rows.shape[1])
         made.pairs.extend((samples[i], samples[j]) for i, j in rows.T.tolist())
         made.label.extend((label == 0).float().tolist())
+        made.chance.extend(probabilities(nothing, nothing, law, lure[rows[0]], lure[rows[1]])[:, 0].tolist())
         made.best[name] = best_accuracy(nothing, nothing, law, lure[rows[0]], lure[rows[1]]).strict_unordered
     return made

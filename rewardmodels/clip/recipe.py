@@ -52,7 +52,8 @@ class ClipModel(Section):
     network on embeddings of length 1 (LAION), `blip` BLIP's text encoder looking at the picture (ImageReward).
 
     The start: `path`, published files or a folder that this training wrote (with `architecture` and `inside` for
-    open_clip files, `tokenizer`, `head_file`), or `scratch`. A new head may stand on the towers of a saved cosine.
+    open_clip files, `tokenizer`, `head_file`), or `scratch`. A new head may stand on the towers of a saved cosine, and
+    a saved `logit` may go on as a `cosine`, or the other way round.
     `squares: pad` pads pictures as HPSv2 does. Of a saved reward pictures, prefix and head are as they were.
     """
 

@@ -32,6 +32,8 @@ from rewardmodels.clip.weights import find_file, locate, read_tensors
 from rewardmodels.folders import CONFIG
 
 BERT = "google-bert/bert-base-uncased"
+COSINES = ("logit", "cosine")
+"""Scores of the same two towers, which differ in the learned factor only."""
 
 
 def start(model: ClipModel, words: Sequence[str], *, dimension: str, seed: int = 0) -> ClipReward:
@@ -39,13 +41,16 @@ def start(model: ClipModel, words: Sequence[str], *, dimension: str, seed: int =
     saved = None
     if model.path is not None and (Path(model.path) / CONFIG).is_file():
         saved = load_folder(model.path)
-        headless = saved.settings.score in ("logit", "cosine")
-        if saved.settings.score != model.score and not (headless and model.score == "head"):
+        settings = replace(saved.settings, name=model.name, dimensions=(dimension,))
+        if settings.score == model.score:
+            saved.settings = settings
+            return saved
+        if settings.score not in COSINES or model.score == "blip":
             raise ValueError(
-                f"{model.path} has score: {saved.settings.score}, the recipe {model.score}: say the same"
+                f"{model.path} has score: {settings.score}, the recipe {model.score}: say the same"
             )
-        if saved.settings.score == model.score:
-            saved.settings = replace(saved.settings, name=model.name, dimensions=(dimension,))
+        if model.score in COSINES:
+            saved.settings = replace(settings, score=model.score, mean=(0.0,), std=(1.0,))
             return saved
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "reward-weights"))

@@ -301,7 +301,18 @@ def test_a_new_head_stands_on_the_towers_of_a_saved_reward(tmp_path: Path) -> No
     assert reward.dimensions == ("quality",) and towers.keys() == before.keys()
     assert all(torch.equal(towers[key], before[key]) for key in before)
     with pytest.raises(ValueError, match="say the same"):
-        start(model_of(score="cosine", path=folder), WORDS, dimension="quality")
+        start(model_of(score="blip", path=folder), WORDS, dimension="quality")
+
+
+def test_a_saved_logit_goes_on_as_a_cosine(tmp_path: Path) -> None:
+    saved = made("logit")
+    folder = str(saved.save(tmp_path / "pick"))
+    reward = start(model_of(score="cosine", path=folder), WORDS, dimension="overall")
+    factor = float(saved.scorer.scale())
+    torch.testing.assert_close(
+        factor * reward.eval()(samples=samples()).overall, saved.eval()(samples=samples()).overall
+    )
+    assert reward.settings.score == "cosine" and reward.settings.std == (1.0,)
 
 
 def test_gradients_reach_the_pixels_and_nothing_else_of_a_loaded_reward(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ def written(path: Path) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_neutral_pairs_of_a_vlm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "vlm.json"
     neutral_pairs.main(
@@ -46,11 +47,11 @@ def test_personal_rewards(tmp_path: Path) -> None:
 
 
 def test_a_promise_is_kept_and_a_raw_threshold_is_not(tmp_path: Path) -> None:
-    words = ["--prompts", "200", "--pairs", "200", "--alphas", "0.2", "--repeats", "100"]
+    words = ["--prompts", "200", "--pairs", "200", "--alphas", "0.1", "--repeats", "100"]
     abstention.main([*words, "--output", str(tmp_path / "promise.json")])
     (row,) = written(tmp_path / "promise.json")["rows"]
     assert row["broken"]["low"] <= 0.1 < row["naive"]["mean"]
-    assert 0 < row["coverage"]["mean"] <= row["most"] and row["select_error"]["low"] <= 0.2
+    assert 0 < row["coverage"]["mean"] <= row["most"] and row["select_error"]["low"] <= 0.1
 
 
 def test_families_that_start_from_nothing(tmp_path: Path) -> None:

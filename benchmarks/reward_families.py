@@ -1,4 +1,4 @@
-"""Every family of hidden-state rewards, trained on shapes with a tiny Qwen3-VL: one table.
+"""Every family of rewards of a VLM, trained on shapes with a tiny Qwen3-VL: one table.
 
     python benchmarks/reward_families.py --worlds images edits videos
 
@@ -9,8 +9,9 @@ its family, `reward/<family>`, with a new head and a new template, for `--update
 world, whose annotators are uncertain and see ties. Measured on prompts that were neither trained nor calibrated on: the
 pair accuracy that fresh answers can be expected to give, beside the best that anyone could reach, and their ratio; the
 same three ways, with ties by the calibrated threshold; by dimension where there are several; and the probes of
-`rewardmodels.shape_probes`. Results go to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is
-not run again, and what was stopped goes on.
+`rewardmodels.shape_probes`. Judges of token probabilities (`judge/<family>`) start from the same VLM and learn the
+words they answer in, by the settings of their recipes for `--updates` updates. Results go to
+`<output>/<world>-<family>.json` and `<output>/table.md`; what is there is not run again, and what was stopped goes on.
 
 Shape legend: none; everything here is a row of a table.
 """
@@ -30,7 +31,7 @@ import torch
 import rewardmodels
 from mmalign.shapes import bundled_path
 from mmalign.shapes.worlds import WORLDS
-from pipelines import train_reward
+from pipelines import train_probability, train_reward
 from rewardmodels.shape_probes import probe
 
 NAMES = {"images": "shapes", "edits": "shapes-edits", "videos": "shapes-videos"}
@@ -90,6 +91,12 @@ FAMILIES: dict[str, Family] = {
     "adiee-like": Family("levels of single items"),
     "edithf-like": Family("levels of single items"),
 }
+JUDGES: dict[str, Family] = {
+    "paco-like": Family("one answer a picture: the frames of a video are pictures without times"),
+    "rewarddance-like": Family("two at a time: nothing across prompts; frames are pictures without times"),
+}
+"""Judges of token probabilities, `judge/<family>`."""
+EVERY = FAMILIES | JUDGES
 HEADINGS = (
     "world", "family", "accuracy", "best", "ratio", "three-way", "best", "ratio", "dimensions (ratio)",
     "wrong prompt", "identity / still", "updates", "seconds", "cannot see",
@@ -116,7 +123,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--worlds", nargs="+", default=["images"], choices=list(NAMES))
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--families", nargs="+", default=list(EVERY), choices=list(EVERY))
     parser.add_argument("--updates", type=int, default=400, help="updates of each family")
     parser.add_argument(
         "--start-updates",
@@ -142,6 +149,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     """One training with what was measured after it."""
+    if family in JUDGES:
+        return run_judge(family, world, options)
     target, num = Path(options.output) / f"{world}-{family}", options.updates
     overrides = [
         "model.scratch=null", f"model.backbone={start_of(world, options)}",
@@ -150,7 +159,30 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
         *shared(world, num, options), f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set,
     ]  # fmt: skip
     quality = train_reward.run(f"reward/{family}", overrides)
-    probes = probe(rewardmodels.load(str(target / "reward")), WORLDS[NAMES[world]], num=options.num_probes)
+    return found(family, world, quality, target / "reward", options)
+
+
+def run_judge(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One training of a judge of token probabilities, its figures laid out as those of a reward."""
+    target, num, name = Path(options.output) / f"{world}-{family}", options.updates, NAMES[world]
+    start = "shapes-reward" if world == "images" else start_of(world, options)
+    overrides = [
+        f"judge.path={start}", f"judge.asks.modalities=[{WORLDS[name].modality}]", f"data.pairs={name}",
+        f"data.heldout={name}", f"data.shapes.theta={THETA}", f"budget.iterations={num}",
+        f"optimizer.warmup={min(40, max(1, num // 10))}", f"evaluation.every={max(1, num // 4)}",
+        f"evaluation.final_prompts={options.num_prompts}", f"output={target}",
+        *JUDGES[family].changes.get(world, ()), *options.set,
+    ]  # fmt: skip
+    told = train_probability.run(f"judge/{family}", overrides)
+    quality = told["after"][train_probability.NAME] | {key: told[key] for key in ("updates", "seconds")}
+    return found(family, world, quality, target / "judge", options)
+
+
+def found(
+    family: str, world: str, quality: Mapping[str, Any], folder: Path, options: argparse.Namespace
+) -> dict[str, Any]:
+    """What was measured, with the probes of what was saved."""
+    probes = probe(rewardmodels.load(str(folder)), WORLDS[NAMES[world]], num=options.num_probes)
     return {
         "family": family, "world": world, "quality": quality, "probes": probes,
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)",
@@ -210,7 +242,7 @@ def row(result: Mapping[str, Any]) -> list[str]:
     return [
         result["world"], result["family"], *_three(quality), *_three(quality["three_way"]),
         ", ".join(dimensions) or "-", _rate(probes["wrong_prompt"]), "-" if second is None else _rate(second),
-        str(quality["updates"]), str(quality["seconds"]), FAMILIES[result["family"]].blind or "-",
+        str(quality["updates"]), str(quality["seconds"]), EVERY[result["family"]].blind or "-",
     ]  # fmt: skip
 
 

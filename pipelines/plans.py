@@ -85,12 +85,11 @@ def require_data(recipe: AnyRecipe) -> None:
         measured = tuple(dict.fromkeys(("overall", *recipe.method.dimensions)))
         _require("data.heldout", recipe.data.heldout, WORLDS, measured, checks.decides)
         _require("data.calibration", recipe.data.calibration, WORLDS, measured, checks.decides)
+    elif isinstance(recipe, JudgeRecipe):
+        _require("data.pairs", recipe.data.pairs, ("shapes",), ("overall",), checks.prefers)
     else:
-        spoken = isinstance(recipe, JudgeRecipe)
-        built_in = ("shapes",) if spoken else WORLDS
-        _require("data.pairs", recipe.data.pairs, built_in, ("overall",), checks.prefers)
-        heldout = None if spoken else recipe.data.heldout
-        _require("data.heldout", heldout, built_in, ("overall",), checks.decides)
+        _require("data.pairs", recipe.data.pairs, WORLDS, ("overall",), checks.prefers)
+        _require("data.heldout", recipe.data.heldout, WORLDS, ("overall",), checks.decides)
 
 
 def _require(

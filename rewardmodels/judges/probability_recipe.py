@@ -78,6 +78,8 @@ class ProbabilityMethod(Section):
             raise ValueError("published weighs an answer of one token with 0: it needs critiques")
         if self.anchor and self.loss not in ("margin", "probability"):
             raise ValueError(f"anchor belongs to margin and probability, not to {self.loss}")
+        if self.scale != 1.0 and self.loss not in ("margin", "probability"):
+            raise ValueError(f"scale belongs to margin and probability, not to {self.loss}")
         if self.ranking and (self.critiques or self.loss not in ("first_token", "binary")):
             raise ValueError("ranking belongs to first_token without critiques and to binary: leave it at 0")
         return self

@@ -106,10 +106,12 @@ class ProbabilityTask:
 
     def _passes(self, pairs: Sequence[PreferencePair]) -> list[list[PreferencePair]]:
         """Pairs by forward pass; those with the same samples, which are asked about once, stand together."""
-        most, made, seen = self.recipe.judge.batch_size, [], set[int]()
+        most = self.recipe.judge.batch_size
         if self.learner.compares:
             num = max(1, most // 2)
             return [list(pairs[start : start + num]) for start in range(0, len(pairs), num)]
+        made: list[list[PreferencePair]] = []
+        seen: set[int] = set()
         place: dict[int, int] = {}
         for pair in pairs:
             place.setdefault(id(pair.a), len(place))
@@ -132,12 +134,15 @@ class ProbabilityTask:
             return self._with_critiques(asked)
         said = self.learner.verdicts(asked.questions)
         a, b = said[asked.first], said[asked.second]
-        logits = {"logit_a": a[:, 0] - a[:, 1], "logit_b": b[:, 0] - b[:, 1], "label": asked.label}
+        first, second = a[:, 0] - a[:, 1], b[:, 0] - b[:, 1]
+        ranked = yes_pair(
+            logit_a=first, logit_b=second, label=asked.label, scale=how.scale, anchor=how.anchor,
+            on="probability" if how.loss == "probability" else "margin",
+        )  # fmt: skip
         if how.loss in ("margin", "probability"):
-            return yes_pair(**logits, on=how.loss, scale=how.scale, anchor=how.anchor)
-        ranked = yes_pair(**logits)
-        crossed = _first_token(a, b, asked.label) if how.loss == "first_token" else _binary(**logits)
-        return Loss(crossed + how.ranking * ranked.per_sample, ranked.metrics)
+            return ranked
+        cross_entropy = _first_token if how.loss == "first_token" else _binary
+        return Loss(cross_entropy(a, b, asked.label) + how.ranking * ranked.per_sample, ranked.metrics)
 
     def _with_critiques(self, asked: Asked) -> Loss:
         """Cross entropy of the answers that the labels ask for; one answer to one question is read once."""
@@ -178,8 +183,8 @@ class ProbabilityTask:
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state_dict()`."""
-        for name, value in self._trained():
-            value.copy_(state[f"model.{name}"])
+        for name, parameter in self._trained():
+            parameter.copy_(state[f"model.{name}"])
         for name, value in self.averages.values.items():
             value.copy_(state[f"average.{name}"])
         if self.skips is not None:
@@ -204,7 +209,8 @@ def _first_token(a: Tensor, b: Tensor, label: Tensor) -> Tensor:
     return first_token_weighted(log_prob=logs).per_sample.view(2, -1).mean(0)
 
 
-def _binary(*, logit_a: Tensor, logit_b: Tensor, label: Tensor) -> Tensor:
-    """Cross entropy (P,) between the two words alone."""
-    first, second = yes_point(logit=logit_a, target=label), yes_point(logit=logit_b, target=1 - label)
+def _binary(a: Tensor, b: Tensor, label: Tensor) -> Tensor:
+    """The same (P,) between the two words alone."""
+    first = yes_point(logit=a[:, 0] - a[:, 1], target=label)
+    second = yes_point(logit=b[:, 0] - b[:, 1], target=1 - label)
     return (first.per_sample + second.per_sample) / 2

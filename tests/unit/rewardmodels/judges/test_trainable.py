@@ -341,6 +341,7 @@ def test_files_bring_critiques_and_lose_only_what_cannot_be_read(tmp_path: Path)
         ({"judge": {"asks": "rewarddance-reasoned"}}, "set reasoning to 0"),
         ({"method": {"loss": "margin", "critiques": True}}, "belong to first_token"),
         ({"method": {"anchor": 0.1}}, "anchor belongs to margin"),
+        ({"method": {"scale": 2.0}}, "scale belongs to margin"),
         ({"method": {"published": True}}, "needs critiques"),
         ({"method": {"loss": "margin", "ranking": 1.0}}, "ranking belongs to first_token"),
         ({"method": {"critiques": True}}, "critiques are of single pictures, in files"),

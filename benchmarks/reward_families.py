@@ -1,21 +1,22 @@
 """Every family of rewards that can be trained, on shapes with tiny models of the real classes: one table.
 
-    python benchmarks/reward_families.py --worlds images edits videos
+    python -m benchmarks.reward_families --worlds images edits videos
 
 Published rewards start from a VLM that has learned to see, and so do these. The start of a world is a tiny Qwen3-VL: of
 images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
 `reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From it a run takes the recipe of
 its family, `reward/<family>`, with a new head and a new template, for `--updates` updates on the endless stream of the
-world, whose annotators are uncertain and see ties. Of CLIP rewards (`clip/<family>`, images
-only) `pick-like` and `image-reward-like` are trained from nothing for the budget of their recipe; the others go on from
-the towers of the first for `--updates` updates. `pal-like` learns from votes that name their annotators.
+world, whose annotators are uncertain and see ties. Judges of token probabilities (`judge/<family>`) start from the same
+VLM and learn the words they answer in. Of CLIP rewards (`clip/<family>`, images only) `pick-like` and
+`image-reward-like` are trained from nothing for the budget of their recipe; the others go on from the towers of the
+first for `--updates` updates. `pal-like` learns from votes that name their annotators.
 
-Measured on prompts that were neither trained nor calibrated on: the
-pair accuracy that fresh answers can be expected to give, beside the best that anyone could reach, and their ratio; the
-same three ways, with ties by the calibrated threshold; by dimension where there are several; and the probes of
-`rewardmodels.shape_probes`. A reward that reads no prompt is held against the best in the one dimension that it can
-know. Results go to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is
-not run again, and what was stopped goes on.
+Measured on prompts that were neither trained nor calibrated on: the pair accuracy that fresh answers can be expected to
+give, beside the best that anyone could reach, and their ratio; the same three ways, with ties by the calibrated
+threshold; by dimension where there are several; and the probes of `rewardmodels.shape_probes`. A reward that reads no
+prompt is held against the best in the one dimension that it can know. What each cannot know stands in
+`benchmarks.families`. Results go to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is not run
+again, and what was stopped goes on.
 
 Shape legend: none; everything here is a row of a table.
 """
@@ -26,20 +27,18 @@ import argparse
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import rewardmodels
+from benchmarks.families import FAMILIES, NAMES
 from mmalign.shapes import bundled_path
 from mmalign.shapes.worlds import WORLDS
-from pipelines import train_clip, train_plural, train_reward
+from pipelines import train_clip, train_plural, train_probability, train_reward
 from rewardmodels.shape_probes import probe
 
-NAMES = {"images": "shapes", "edits": "shapes-edits", "videos": "shapes-videos"}
-IMAGES = ("images",)
 FIRST, FIRST_CLIP = "base-reward-like", "pick-like"
 STAGES = {
     "edits": "[{until: 0.10, categories: [recolor, remove, replace], damage: 0.0}, {until: 0.2, damage: 0.2},"
@@ -53,68 +52,6 @@ AGAIN = 7e-4
 PIXELS = 32 * 32
 THETA = 2.0
 """Tie parameter of the annotators: at equal worth a third of the answers are ties."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """What a recipe needs changed in a world, and what its information cannot decide.
-
-    `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `alone` says
-    that it is trained from nothing.
-    """
-
-    blind: str = ""
-    changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    recipe: str = ""
-    worlds: Sequence[str] = tuple(NAMES)
-    measured: str = "overall"
-    alone: bool = False
-
-
-ASPECTS = ["model.template=two-aspects/1", "method.dimensions=[visual_quality, instruction_following]"]
-LEVELS = Family(
-    "levels of single items; overall is linear in the aspects",
-    {
-        "images": [
-            "model.template=two-levels/1",
-            "method.dimensions=[instruction_following, visual_quality]",
-        ],
-        "videos": ["method.dimensions=[instruction_following, visual_quality, motion_quality]"],
-    },
-)
-CLIP = "source, order of frames; picture and prompt meet in one product of two embeddings"
-BLIP = "source, order of frames"
-NO_PROMPT = "prompt: accuracy is that of visual quality"
-PERSONAL = "prompt, quality: colours alone, and whose taste it is; accuracy is on votes of its annotators"
-FAMILIES: dict[str, Family] = {
-    "base-reward-like": Family(),
-    "ixc-reward-like": Family(),
-    "hpsv3-like": Family(),
-    "video-reward-like": Family(
-        "aspects before the prompt do not see it; overall is linear in the aspects",
-        {
-            "images": ASPECTS,
-            "edits": ["method.dimensions=[visual_quality, preservation, instruction_following]"],
-        },
-    ),
-    "edit-reward-like": Family("overall is linear in following and quality: what was preserved is not asked"),
-    "vefx-like": LEVELS,
-    "coral-like": LEVELS,
-    "soli-reward-like": Family(
-        "one bit an item: differences among good ones, or among bad ones, hardly show"
-    ),
-    "list-like": Family(),
-    "yojo-like": Family(),
-    "adiee-like": Family("levels of single items"),
-    "edithf-like": Family("levels of single items"),
-    "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality"),
-    "pick-like": Family(CLIP, recipe="clip/pick-like", worlds=IMAGES, alone=True),
-    "hps-like": Family(CLIP, recipe="clip/hps-like", worlds=IMAGES),
-    "social-like": Family(CLIP, recipe="clip/social-like", worlds=IMAGES),
-    "image-reward-like": Family(BLIP, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
-    "aesthetic-like": Family(NO_PROMPT, recipe="clip/aesthetic-like", worlds=IMAGES),
-    "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),
-}
 HEADINGS = (
     "world", "family", "accuracy", "best", "ratio", "three-way", "best", "ratio", "dimensions (ratio)",
     "wrong prompt", "identity / still", "updates", "seconds", "cannot see",
@@ -167,19 +104,33 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     """One training with what was measured after it."""
-    target, kind = Path(options.output) / f"{world}-{family}", FAMILIES[family]
-    given = [f"output={target}", *kind.changes.get(world, ()), *options.set]
-    probes = {}
-    if kind.recipe.startswith("plural/"):
-        quality = train_plural.run(kind.recipe, given)["known"]["personal"]
-    elif kind.recipe.startswith("clip/"):
-        start = [] if kind.alone else towers(options)
-        quality = train_clip.run(kind.recipe, [*stream(world, options), *start, *given])
+    target, recipe = Path(options.output) / f"{world}-{family}", recipe_of(family)
+    given = [f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set]
+    kind, saved = recipe.split("/")[0], target / "reward"
+    if kind == "plural":
+        return as_result(family, world, train_plural.run(recipe, given)["known"]["personal"], {})
+    if kind == "judge":
+        saved = target / "judge"
+        told = train_probability.run(recipe, [*as_judge(world, options), *given])
+        quality = told["after"][train_probability.NAME] | {key: told[key] for key in ("updates", "seconds")}
+    elif kind == "clip":
+        start = [] if FAMILIES[family].alone else towers(options)
+        quality = train_clip.run(recipe, [*stream(world, options), *start, *given])
     else:
-        quality = train_reward.run(f"reward/{family}", [*from_start(world, options), *given])
-    if "three_way" in quality:
-        model = rewardmodels.load(str(target / "reward"))
-        probes = probe(model, WORLDS[NAMES[world]], num=options.num_probes)
+        quality = train_reward.run(recipe, [*from_start(world, options), *given])
+    probes = probe(rewardmodels.load(str(saved)), WORLDS[NAMES[world]], num=options.num_probes)
+    return as_result(family, world, quality, probes)
+
+
+def recipe_of(family: str) -> str:
+    """The name of a family's recipe."""
+    return FAMILIES[family].recipe or f"reward/{family}"
+
+
+def as_result(
+    family: str, world: str, quality: Mapping[str, Any], probes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is written of a training."""
     return {
         "family": family, "world": world, "quality": quality, "probes": probes,
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)",
@@ -192,6 +143,18 @@ def from_start(world: str, options: argparse.Namespace) -> list[str]:
         "model.scratch=null", f"model.backbone={start_of(world, options)}",
         f"model.pixels=[{PIXELS}, {PIXELS}]", f"model.frames={{min_frames: 2, max_pixels: {PIXELS}}}",
         "optimizer.lr=5e-4", "method.average=0.99", *stream(world, options), *budget(options.updates),
+    ]  # fmt: skip
+
+
+def as_judge(world: str, options: argparse.Namespace) -> list[str]:
+    """What a judge is told that starts from the VLM of its world."""
+    num, name = options.updates, NAMES[world]
+    start = "shapes-reward" if world == "images" else start_of(world, options)
+    return [
+        f"judge.path={start}", f"judge.asks.modalities=[{WORLDS[name].modality}]", f"data.pairs={name}",
+        f"data.heldout={name}", f"data.shapes.theta={THETA}", f"budget.iterations={num}",
+        f"optimizer.warmup={min(40, max(1, num // 10))}", f"evaluation.every={max(1, num // 4)}",
+        f"evaluation.final_prompts={options.num_prompts}",
     ]  # fmt: skip
 
 
@@ -273,11 +236,9 @@ def row(result: Mapping[str, Any]) -> list[str]:
 
 
 def _three(part: Mapping[str, float] | None) -> list[str]:
-    return (
-        ["-"] * 3
-        if part is None
-        else [f"{part['expected']:.3f}", f"{part['best']:.3f}", f"{part['ratio']:.1%}"]
-    )
+    if part is None:
+        return ["-"] * 3
+    return [f"{part['expected']:.3f}", f"{part['best']:.3f}", f"{part['ratio']:.1%}"]
 
 
 def _rate(found: Mapping[str, float] | None) -> str:

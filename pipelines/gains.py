@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmalign.shapes.annotators import Law
 from mmalign.stats import intervals
-from mmalign.types import Modality, Sample, Scores
-from rewardmodels.examination import Judged, accuracy, judge_shapes
+from mmalign.types import Modality, RewardModel, Sample, Scores
+from rewardmodels.examination import NUM_IMAGES, Judged, accuracy, judge_world
 
 Prefer = Callable[[Sequence[Sample], Sequence[Sample]], Tensor]
 """p(the first is better) (P,) of pairs."""
@@ -21,10 +23,20 @@ Prefer = Callable[[Sequence[Sample], Sequence[Sample]], Tensor]
 
 def judged_in_pairs(prefer: Prefer, *, num_prompts: int, temperature: float) -> Judged:
     """Held-out pairs of shapes with what a judge of pairs says of them."""
+    law = Law(temperature=temperature)
+    return in_pairs(prefer, partial(judge_world, half="evaluation", num_prompts=num_prompts, law=law))
+
+
+def in_pairs(prefer: Prefer, ask: Callable[[RewardModel], Mapping[str, Judged]]) -> Judged:
+    """What a judge of pairs says where `ask` has a reward's scores compared: every pair as a difference from 1/2."""
     seen = _Recorder()
-    found = judge_shapes(seen, "evaluation", num_prompts=num_prompts, temperature=temperature)
-    num = len(seen.samples) // num_prompts
-    places = [(g * num + i, g * num + j) for g in range(num_prompts) for i, j in combinations(range(num), 2)]
+    found = ask(seen)["overall"]
+    num = len(seen.samples)
+    places = [
+        (start + i, start + j)
+        for start in range(0, num, NUM_IMAGES)
+        for i, j in combinations(range(NUM_IMAGES), 2)
+    ]
     chance = prefer([seen.samples[i] for i, _ in places], [seen.samples[j] for _, j in places])
     return replace(found, score_a=chance - 0.5, score_b=torch.zeros_like(chance))
 
@@ -33,7 +45,7 @@ class _Recorder:
     """Keeps the samples it is shown, and scores none."""
 
     name, dimensions, differentiable = "recorder", ("overall",), False
-    modalities: frozenset[Modality] = frozenset({"image"})
+    modalities: frozenset[Modality] = frozenset({"image", "edit", "video"})
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
@@ -43,11 +55,16 @@ class _Recorder:
         return Scores.of(torch.zeros(len(samples), 1), self.dimensions)
 
 
-def compared(before: Mapping[str, Judged], after: Mapping[str, Judged]) -> dict[str, Any]:
-    """Accuracies before and after, and the paired gain with its interval over prompts."""
+def compared(
+    before: Mapping[str, Judged], after: Mapping[str, Judged], *, tie_threshold: float = 0.0
+) -> dict[str, Any]:
+    """Accuracies before and after, and the paired gain with its interval over prompts. After training differences up
+    to the threshold are ties, three ways.
+    """
     made: dict[str, Any] = {"before": {}, "after": {}, "gain": {}}
     for name in before:
-        made["before"][name], made["after"][name] = accuracy(before[name]), accuracy(after[name])
+        made["before"][name] = accuracy(before[name])
+        made["after"][name] = accuracy(after[name], tie_threshold=tie_threshold)
         earlier, later = _right(before[name]), _right(after[name])
         made["gain"][name] = intervals.paired(earlier, later, before[name].groups).as_dict()
     return made

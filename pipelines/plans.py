@@ -16,7 +16,7 @@ from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.judges.probability_recipe import SCHEMAS, ChecklistRecipe, ProbabilityRecipe, kind_of
 from rewardmodels.judges.verdict_recipe import JudgeRecipe, Pairs
 from rewardmodels.plural_recipe import PluralRecipe
-from rewardmodels.recipe import RATING_LOSSES, Data, RewardRecipe
+from rewardmodels.recipe import RATING_LOSSES, WORLDS, PairData, RewardRecipe
 from rewardmodels.recipe import Budget as PairBudget
 
 Trained = RewardRecipe | ClipRecipe
@@ -27,7 +27,6 @@ MODEL_KEYS: dict[str, type[AnyRecipe]] = {
     "scratch": RewardRecipe, "name": RewardRecipe,
 }  # fmt: skip
 """By a key of the section `model` what a recipe trains: a personal model has prototypes, one of CLIP a score."""
-WORLDS = ("shapes", "shapes-edits", "shapes-videos")
 
 
 def schema_of(recipe: str | Path) -> type[AnyRecipe] | None:
@@ -86,10 +85,11 @@ def require_data(recipe: AnyRecipe) -> None:
         measured = tuple(dict.fromkeys(("overall", *recipe.method.dimensions)))
         _require("data.heldout", recipe.data.heldout, WORLDS, measured, checks.decides)
         _require("data.calibration", recipe.data.calibration, WORLDS, measured, checks.decides)
-    else:
+    elif isinstance(recipe, JudgeRecipe):
         _require("data.pairs", recipe.data.pairs, ("shapes",), ("overall",), checks.prefers)
-        heldout = None if isinstance(recipe, JudgeRecipe) else recipe.data.heldout
-        _require("data.heldout", heldout, ("shapes",), ("overall",), checks.decides)
+    else:
+        _require("data.pairs", recipe.data.pairs, WORLDS, ("overall",), checks.prefers)
+        _require("data.heldout", recipe.data.heldout, WORLDS, ("overall",), checks.decides)
 
 
 def _require(
@@ -123,12 +123,12 @@ def arithmetic(recipe: AnyRecipe) -> str:
     return f"batches: an update learns from {learnt}\nbudget: {spent}"
 
 
-def _bundle(data: Data | Pairs) -> tuple[str, int, str]:
+def _bundle(data: PairData | Pairs) -> tuple[str, int, str]:
     """A bundle in words, its size, and what is counted."""
     if data.pairs not in WORLDS:
-        size = data.comparisons_per_bundle if isinstance(data, Data) else data.comparisons
+        size = data.comparisons_per_bundle if isinstance(data, PairData) else data.comparisons
         return counted(size, "comparison"), size, "comparisons"
-    how = data.shapes if isinstance(data, Data) else data
+    how = data.shapes if isinstance(data, PairData) else data
     size = how.families * how.prompts * how.images
     factors = f"{how.families} families x {how.prompts} prompts x {how.images} pictures"
     return f"{factors} = {size} samples, compared in pairs", size, "samples"

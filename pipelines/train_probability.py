@@ -17,22 +17,32 @@ import torch
 from torch import Tensor
 
 from mmalign.config import load_config
+from mmalign.shapes.worlds import WORLDS
 from mmalign.train.loop import Trainer
 from mmalign.train.skips import Skips, samples_of, usable
 from mmalign.types import PreferencePair, Sample
-from pipelines.gains import compared, gain_line, judged_in_pairs, line
-from pipelines.runs import Say, begin, plan, report_left_out, require_learned, write_config, write_quality
+from pipelines.gains import compared, gain_line, in_pairs, line
+from pipelines.runs import (
+    Say,
+    begin,
+    optimizer_of,
+    plan,
+    report_left_out,
+    require_learned,
+    write_config,
+    write_quality,
+)
 from rewardmodels.batching import prepare
-from rewardmodels.examination import Judged, accuracy, judge_shapes
+from rewardmodels.examination import Half, Judged, accuracy, judge_world, tie_threshold
 from rewardmodels.judges import trainable
 from rewardmodels.judges.checklist import ChecklistReward
+from rewardmodels.judges.learner import Learner
 from rewardmodels.judges.pairwise import PairJudge
 from rewardmodels.judges.probability_recipe import ChecklistRecipe, ProbabilityRecipe
-from rewardmodels.judges.probability_training import CritiquedSource, Learner, ProbabilityTask
+from rewardmodels.judges.probability_training import CritiquedSource, ProbabilityTask
 from rewardmodels.judges.trainable import Judge
-from rewardmodels.judges.verdict_training import Bundles, FileBundles, ShapesBundles
 from rewardmodels.reading import distinct
-from rewardmodels.sources import FileSource
+from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
 
 AnyRecipe = ProbabilityRecipe | ChecklistRecipe
 NAME = "probability"
@@ -46,11 +56,11 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     processes, tell = begin(recipe, say)
     if processes.is_main:
         write_config(recipe, folder)
-    skips = None if recipe.data.pairs == "shapes" else Skips()
+    skips = None if recipe.data.pairs in WORLDS else Skips()
     judge = start_judge(recipe, str(processes.device))
     assert not isinstance(judge, ChecklistReward)
     task = ProbabilityTask(
-        Learner(judge, recipe.judge, recipe.seed), recipe, bundles_of(recipe, skips), processes,
+        Learner(judge, recipe.judge, recipe.seed), recipe, source_of(recipe, skips), processes,
         examine=partial(examined, recipe), skips=skips,
     )  # fmt: skip
     num = sum(parameter.numel() for parameter in task.parameters())
@@ -58,12 +68,14 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     began = time.perf_counter()
     before = measured(recipe, judge)
     tell(f"before: {line(before)}")
-    counters = Trainer(task, plan(recipe, "judge", recipe.budget.iterations), processes).train()
+    make = optimizer_of(recipe.optimizer, task.not_matrices())
+    run_of = plan(recipe, "judge", recipe.budget.iterations, make_optimizer=make)
+    counters = Trainer(task, run_of, processes).train()
     require_learned(counters, recipe.data.pairs)
-    with task.learner.finished():
-        after = measured(recipe, judge)
+    with task.result():
+        after, threshold = measured(recipe, judge), fitted_threshold(recipe, judge)
     cost = {"updates": counters.updates, "seconds": round(time.perf_counter() - began)}
-    quality = compared(before, after) | cost
+    quality = compared(before, after, tie_threshold=threshold) | {"tie_threshold": threshold} | cost
     report_left_out(skips, quality, tell)
     if processes.is_main:
         write_quality(quality, folder)
@@ -76,14 +88,14 @@ def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say
     recipe = load_config(config, overrides, ChecklistRecipe)
     folder = Path(recipe.output)
     write_config(recipe, folder)
-    skips = None if recipe.data.pairs == "shapes" else Skips()
+    skips = None if recipe.data.pairs in WORLDS else Skips()
     judge = start_judge(recipe, "cuda" if torch.cuda.is_available() else "cpu")
     assert isinstance(judge, ChecklistReward)
     began = time.perf_counter()
     before = measured(recipe, judge)
     say(f"before: {line(before)}")
-    bundles = bundles_of(recipe, skips)
-    pairs = [pair for number in range(recipe.budget.iterations) for pair in bundles.bundle(number)]
+    source, num = source_of(recipe, skips), recipe.budget.iterations
+    pairs = [pair for number in range(num) for pair in source.bundle(number, number / num)]
     look = partial(prepare, modalities=judge.modalities)
     pairs = usable(pairs, samples_of(pairs), look, skips)
     if skips is not None:
@@ -117,30 +129,41 @@ def start_judge(recipe: AnyRecipe, device: str) -> Judge:
     )  # fmt: skip
 
 
-def bundles_of(recipe: AnyRecipe, skips: Skips | None) -> Bundles:
-    """Decided pairs of shapes or of a file."""
+def source_of(recipe: AnyRecipe, skips: Skips | None) -> PairSource:
+    """Pairs of a built-in world or of a file."""
     data = recipe.data
-    if data.pairs == "shapes":
-        return ShapesBundles(data, recipe.seed)
-    return FileBundles(
-        CritiquedSource(Path(data.pairs), data.comparisons, recipe.seed, ("overall",), skips=skips)
-    )
+    if data.pairs in WORLDS:
+        return ShapesSource(data.shapes, recipe.seed, world=WORLDS[data.pairs])
+    place, num = Path(data.pairs), data.comparisons_per_bundle
+    return CritiquedSource(place, num, recipe.seed, ("overall",), skips=skips)
 
 
 # ---------------------------------------------------------------- measuring
 
 
-def measured(recipe: AnyRecipe, judge: Judge, num_prompts: int | None = None) -> dict[str, Judged]:
+def measured(
+    recipe: AnyRecipe, judge: Judge, num_prompts: int | None = None, half: Half = "evaluation"
+) -> dict[str, Judged]:
     """Held-out pairs with what the judge says of them; what it cannot judge is a tie, and wrong. Empty without any."""
     data, num = recipe.data, num_prompts or recipe.evaluation.final_prompts
     if data.heldout is None:
         return {}
-    if data.heldout != "shapes":
+    if data.heldout not in WORLDS:
         return {NAME: judged_file(judge, Path(data.heldout), recipe.seed)}
+    ask = partial(
+        judge_world, half=half, num_prompts=num, law=law_of(data.shapes), world=WORLDS[data.heldout]
+    )
     if isinstance(judge, PairJudge):
-        prefer = partial(_prefer, judge)
-        return {NAME: judged_in_pairs(prefer, num_prompts=num, temperature=data.temperature)}
-    return {NAME: judge_shapes(judge, "evaluation", num_prompts=num, temperature=data.temperature)}
+        return {NAME: in_pairs(partial(_prefer, judge), ask)}
+    return {NAME: ask(judge)["overall"]}
+
+
+def fitted_threshold(recipe: AnyRecipe, judge: Judge) -> float:
+    """The difference up to which a tie is best said, from prompts of their own; 0 where nobody answers with ties."""
+    if recipe.data.heldout not in WORLDS or recipe.data.shapes.theta == 1.0:
+        return 0.0
+    found = measured(recipe, judge, half="calibration")[NAME]
+    return tie_threshold(found.gap, found.label)
 
 
 def examined(recipe: ProbabilityRecipe, judge: Judge, num_prompts: int) -> dict[str, float]:

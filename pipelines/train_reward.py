@@ -12,13 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mmalign.config import load_config
 from mmalign.shapes import vocabulary
 from mmalign.shapes.worlds import WORLDS
-from mmalign.stats import agreement
 from mmalign.stats.calibration import fit_temperature
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Trainer
@@ -37,6 +35,7 @@ from rewardmodels.examination import (
     half_of_group,
     judge_pairs,
     judge_world,
+    tie_threshold,
 )
 from rewardmodels.fresh import from_backbone
 from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe
@@ -244,9 +243,7 @@ def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict
         centre, scale = model.settings.overall_mean, model.settings.overall_std
         with_calibration(model, overall_mean=centre + scale * whole.centre, overall_std=scale * whole.scale)
     gap = whole.gap / whole.scale
-    answers = np.sign(whole.label.numpy() - 0.5)
-    threshold = max(agreement.best_epsilon(gap.numpy(), answers), 0.0) if (answers == 0).any() else 0.0
-    with_calibration(model, tie_threshold=threshold)
+    with_calibration(model, tie_threshold=tie_threshold(gap, whole.label))
     if bool((gap != 0).any()):  # a model that tells nothing apart keeps the temperature it has
         with_calibration(model, temperature=fit_temperature(gap.numpy(), whole.label.numpy()))
 

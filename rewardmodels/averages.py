@@ -32,13 +32,14 @@ class Averages(Generic[Model]):
     def swapped_in(self) -> Iterator[Model]:
         """Inside, the model has its averaged weights and is in evaluation mode."""
         kept = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.values}
+        training = self.model.training
         self._set(self.values)
         self.model.eval()
         try:
             yield self.model
         finally:
             self._set(kept)
-            self.model.train()
+            self.model.train(training)
 
     @torch.no_grad()
     def _set(self, values: Mapping[str, Tensor]) -> None:

@@ -220,6 +220,12 @@ def three_way(judged: Judged, tie: Tensor, threshold: float) -> dict[str, float]
     return {"expected": expected, "best": best, "ratio": expected / best}
 
 
+def tie_threshold(gap: Tensor, label: Tensor) -> float:
+    """The score difference up to which a tie is best said of P pairs; 0 where nobody said one."""
+    answers = np.sign(label.numpy() - 0.5)
+    return max(agreement.best_epsilon(gap.numpy(), answers), 0.0) if (answers == 0).any() else 0.0
+
+
 def fit_weights(gaps: Tensor, label: Tensor, *, penalty: float = 1e-3) -> tuple[float, ...]:
     """Logistic weights (D,) of score differences (P, D) for the answers (P,); ties pull neither way."""
     table, answers = gaps.double(), label.double()

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from rewardmodels.backbones.base import Backbone, Encoded, Layout, Piece, Span, Text, Token
 from rewardmodels.backbones.qwen import QWEN3
 from rewardmodels.clips import Clip, VideoRule, read_clip
-from rewardmodels.packing import Row, VlmInputs, joined, segments_of, stacked, visible
+from rewardmodels.packing import Row, VlmInputs, batched, joined
 from rewardmodels.templates import REWARD_TOKEN, TEMPLATES, Template, is_special
 
 __all__ = ["REWARD_TOKEN", "TEMPLATES", "InputBuilder", "Positions", "Template", "VlmInputs"]
@@ -98,7 +98,7 @@ class InputBuilder:
             for row, group in zip(rows, members.values(), strict=True)
         ]
         order = torch.tensor([i for group in members.values() for i in group]).argsort()
-        return self._pad(groups, order, self.backbone.collate(rows, self.rule))
+        return self._batch(groups, order, self.backbone.collate(rows, self.rule))
 
     def together(
         self,
@@ -122,7 +122,7 @@ class InputBuilder:
             [self._row(prompt, tuple(item.layout for item in row), sources is not None)]
             for prompt, row in zip(prompts, rows, strict=True)
         ]
-        return self._pad(groups, torch.arange(len(rows)), self.backbone.collate(rows, self.rule))
+        return self._batch(groups, torch.arange(len(rows)), self.backbone.collate(rows, self.rule))
 
     def _clip(self, media: Tensor | Clip) -> Clip:
         return media if isinstance(media, Clip) else read_clip(media, self.video, {})
@@ -215,24 +215,8 @@ class InputBuilder:
         places = torch.cartesian_prod(time, torch.arange(h), torch.arange(w)).T + start
         return torch.cat([ids, places]), max(h, w)
 
-    def _pad(self, groups: Sequence[Sequence[Row]], order: Tensor, visual: Mapping[str, Tensor]) -> VlmInputs:
-        """Rows of one or several prompts to one batch; `order` sorts the scores as they were asked for."""
-        lines: list[Tensor] = []
-        columns: list[Tensor] = []
-        for group in groups:
-            start, width = group[0].prefix, group[0].packed.shape[1]
-            columns.append(group[0].columns)
-            for row in group[1:]:
-                columns.append(row.columns - start + width)
-                width += row.packed.shape[1] - start
-            tails = [row.packed[:, start:] for row in group[1:]]
-            lines.append(torch.cat([group[0].packed, *tails], 1) if tails else group[0].packed)
-        packed, mask = stacked(lines, int(self.tokenizer.pad_token_id))
-        if any(len(group) > 1 for group in groups):
-            mask = visible([segments_of(group) for group in groups], packed.shape[2])
-        rows = [n for n, group in enumerate(groups) for _ in group]
-        positions = packed[1:] if self.backbone.mrope else packed[1]
-        made = VlmInputs(
-            packed[0], mask, positions, visual, torch.tensor(rows)[order], torch.stack(columns)[order]
-        )
-        return made.to(next(iter(visual.values())).device)
+    def _batch(
+        self, groups: Sequence[Sequence[Row]], order: Tensor, visual: Mapping[str, Tensor]
+    ) -> VlmInputs:
+        pad = int(self.tokenizer.pad_token_id)
+        return batched(groups, order, visual, pad=pad, mrope=self.backbone.mrope)

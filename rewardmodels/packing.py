@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rewardmodels.backbones.base import Piece, Text
 
-__all__ = ["Row", "VlmInputs", "joined", "segments_of", "stacked", "visible"]
+__all__ = ["Row", "VlmInputs", "batched", "joined", "segments_of", "stacked", "visible"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,31 @@ def joined(pieces: Sequence[Piece]) -> list[Piece]:
         else:
             found.append(piece)
     return [piece for piece in found if not isinstance(piece, Text) or piece.words]
+
+
+def batched(
+    groups: Sequence[Sequence[Row]], order: Tensor, visual: Mapping[str, Tensor], *, pad: int, mrope: bool
+) -> VlmInputs:
+    """Rows of one or several prompts on the same media to one batch; `order` sorts the S scores as they were asked
+    for. With `mrope` tokens have three positions.
+    """
+    lines: list[Tensor] = []
+    columns: list[Tensor] = []
+    for group in groups:
+        start, width = group[0].prefix, group[0].packed.shape[1]
+        columns.append(group[0].columns)
+        for row in group[1:]:
+            columns.append(row.columns - start + width)
+            width += row.packed.shape[1] - start
+        tails = [row.packed[:, start:] for row in group[1:]]
+        lines.append(torch.cat([group[0].packed, *tails], 1) if tails else group[0].packed)
+    packed, mask = stacked(lines, pad)
+    if any(len(group) > 1 for group in groups):
+        mask = visible([segments_of(group) for group in groups], packed.shape[2])
+    rows = torch.tensor([n for n, group in enumerate(groups) for _ in group])
+    positions = packed[1:] if mrope else packed[1]
+    made = VlmInputs(packed[0], mask, positions, visual, rows[order], torch.stack(columns)[order])
+    return made.to(next(iter(visual.values())).device)
 
 
 def stacked(lines: Sequence[Tensor], pad: int) -> tuple[Tensor, Tensor]:

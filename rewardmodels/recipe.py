@@ -9,6 +9,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from mmalign.config import Checkpoint, Optimizer, Section
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+WORLDS = ("shapes", "shapes-edits", "shapes-videos")
+"""The names of the built-in worlds (`mmalign.shapes.worlds`, which imports torch)."""
 
 
 class Scratch(Section):
@@ -118,20 +120,27 @@ class Shapes(Section):
         return self
 
 
-class Data(Section):
-    """`shapes`, `shapes-edits`, `shapes-videos`, or files of comparisons (mmalign.pref/1 JSONL or parquet).
+class PairData(Section):
+    """`shapes`, `shapes-edits`, `shapes-videos`, or files of comparisons (mmalign.pref/1 JSONL or parquet) to learn
+    from and to measure on; `heldout: null` measures nothing.
+    """
+
+    pairs: str = "shapes"
+    heldout: str | None = "shapes"
+    comparisons_per_bundle: PositiveInt = 32
+    shapes: Shapes = Shapes()
+
+
+class Data(PairData):
+    """Pairs or ratings to learn from, to measure and to calibrate on.
 
     Calibration prompts are not the held-out ones; of one file for both, each gets half of the prompts. `binary`
     labels single items as good or bad and makes pairs of any two, also across prompts (SoliReward); the loss `binary`
     and `method.absolute` read these labels themselves. Other losses of ratings read ratings whatever is said here.
     """
 
-    pairs: str = "shapes"
     labels: Literal["pairs", "binary"] = "pairs"
-    heldout: str | None = "shapes"
     calibration: str | None = "shapes"
-    comparisons_per_bundle: PositiveInt = 32
-    shapes: Shapes = Shapes()
 
 
 PAIR_LOSSES = ("bradley_terry", "rao_kupper", "davidson", "win_tie", "gaussian")

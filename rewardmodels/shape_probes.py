@@ -1,6 +1,7 @@
 """Probes of a reward on shapes that need no annotator: does it see the words, and that nothing was done?
 
-    wrong_prompt   a picture under a prompt it meets scores above the same picture under a near twin that it fails
+    wrong_prompt   a picture under a prompt it meets scores above the same picture under a near twin that it fails; a
+                   judge of pairs is shown two pictures under one prompt, of which the other was drawn for the twin
     identity_edit  a true edit scores above the source handed back                                   (edits)
     still_video    a clip in which it happens scores above its first frame, repeated                 (videos)
 
@@ -10,6 +11,7 @@ Legend: F families, K media and M prompts of a family.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,7 +30,8 @@ Contrast = tuple[Sample, Sample, str]
 
 def probe(model: RewardModel, world: World, *, num: int, seed: int = 0) -> dict[str, dict[str, object]]:
     """For each probe that fits the world the rate of `num` contrasts that were passed, with its interval."""
-    makers = {"wrong_prompt": wrong_prompts}
+    compares = getattr(model, "needs_group", False)
+    makers = {"wrong_prompt": wrong_pictures if compares else wrong_prompts}
     if world.modality == "edit":
         makers["identity_edit"] = identity_edits
     if world.modality == "video":
@@ -46,6 +49,18 @@ def wrong_prompts(world: World, seed: int) -> Iterator[Contrast]:
                 source = None if block.sources is None else block.sources[f]
                 one, other = (Sample(block.prompts[f][m], block.images[f, k], source) for m in (good, bad))
                 yield one, other, one.prompt
+
+
+def wrong_pictures(world: World, seed: int) -> Iterator[Contrast]:
+    """A medium that meets a prompt, and one of the same family that meets another instead."""
+    for f, block in _families(world, seed):
+        worth = block.utility[f]  # (K, M)
+        gap = worth[:, None] - worth[None]  # (K, K, M)
+        apart = (worth[:, None] >= MET) & (gap >= FAILED_BY) & (worth.amax(1) >= MET)[None, :, None]
+        for good, bad, m in apart.nonzero().tolist()[:1]:
+            source = None if block.sources is None else block.sources[f]
+            one, other = (Sample(block.prompts[f][m], block.images[f, k], source) for k in (good, bad))
+            yield one, other, one.prompt
 
 
 def identity_edits(world: World, seed: int) -> Iterator[Contrast]:
@@ -84,7 +99,8 @@ def _first(contrasts: Iterator[Contrast], num: int) -> list[Contrast]:
 
 
 def _rate(model: RewardModel, contrasts: list[Contrast]) -> dict[str, object]:
-    scores = model(samples=[sample for one in contrasts for sample in one[:2]]).overall.view(-1, 2)
+    shown = [replace(s, metadata={"group": n}) for n, one in enumerate(contrasts) for s in one[:2]]
+    scores = model(samples=shown).overall.view(-1, 2)
     right = (scores[:, 0] > scores[:, 1]).double() + 0.5 * (scores[:, 0] == scores[:, 1]).double()
     kept = torch.isfinite(scores).all(dim=1)
     if not bool(kept.all()):

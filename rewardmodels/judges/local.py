@@ -56,6 +56,7 @@ class LocalEngine:
         self.model.generation_config = GenerationConfig(
             eos_token_id=sorted(self.ends), pad_token_id=self.pad, do_sample=False
         )
+        self.special = tuple(self.tokenizer.all_special_tokens)
         self.ids_of = lru_cache(maxsize=256)(self._ids_of)
 
     def generate(self, questions: Sequence[Question], sampling: Sequence[Sampling]) -> list[Answer]:
@@ -225,11 +226,14 @@ class LocalEngine:
 
     def _inputs(self, questions: Sequence[Question]) -> Inputs:
         texts = [self.text(question) for question in questions]
-        pictures = [[to_pil(picture.detach()) for picture in question.pictures] for question in questions]
-        shown = {"images": pictures} if any(pictures) else {}
+        return self.processed(texts, [question.pictures for question in questions])
+
+    def processed(self, texts: Sequence[str], pictures: Sequence[Sequence[Tensor]]) -> Inputs:
+        """What the model gets for texts with their pictures, padded on the left."""
+        shown = {"images": [[to_pil(one.detach()) for one in row] for row in pictures]}
         made = self.processor(
-            text=texts,
-            **shown,
+            text=list(texts),
+            **(shown if any(pictures) else {}),
             padding=True,
             padding_side="left",
             return_tensors="pt",
@@ -244,7 +248,7 @@ class LocalEngine:
         """The conversation in the model's own chat format, up to where its answer goes on; ValueError for one that
         cannot be asked.
         """
-        for token in self.tokenizer.all_special_tokens:
+        for token in self.special:
             for message in question.messages:
                 if any(isinstance(part, str) and token in part for part in message.parts):
                     raise ValueError(f"the text holds the control token {token} of the model: remove it")

@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from mmalign.config import Checkpoint, Optimizer, Section, find_recipe
+from mmalign.config import Checkpoint, Section, find_recipe
 from mmalign.strict import read_yaml
 from rewardmodels.judges.settings import JudgeFile, read_judge
-from rewardmodels.judges.verdict_recipe import Budget, Evaluation, Fraction, JudgeRecipe, Pairs
-from rewardmodels.recipe import Lora
+from rewardmodels.judges.verdict_recipe import Budget, Evaluation, Fraction, JudgeRecipe
+from rewardmodels.recipe import WORLDS, Lora, PairData, RewardOptimizer
 
 
 class Start(Section):
@@ -38,14 +38,12 @@ class Start(Section):
         return read_judge(self.asks) if isinstance(self.asks, str) else self.asks
 
 
-class JudgedPairs(Pairs):
-    """Pairs to learn from, and `heldout`: `shapes`, a file of comparisons, or null to measure nothing."""
-
-    heldout: str | None = "shapes"
+class JudgedPairs(PairData):
+    """The data of a judge; the built-in worlds keep their held-out prompts apart themselves."""
 
     @model_validator(mode="after")
     def _apart(self) -> JudgedPairs:
-        if self.heldout == self.pairs != "shapes":
+        if self.heldout == self.pairs and self.pairs not in WORLDS:
             raise ValueError("heldout is the file that is trained on: give another, or null")
         return self
 
@@ -56,7 +54,8 @@ class ProbabilityMethod(Section):
     `first_token`: cross entropy of the whole answer, yes or no with `share` of the weight, and the critique in the data
     behind it (PaCo-Reward; `published`: the weights of its code); `binary`: cross entropy between the two words alone;
     `margin`: Bradley-Terry on the logit margins; `probability`: on the probabilities times `scale` (RewardDance), with
-    `anchor` times the binary cross entropy.
+    `anchor` times the binary cross entropy. Cross entropies tell a judge of single pictures who wins on average, and
+    little of close calls: `ranking` times the loss of `margin` is added to them.
     """
 
     name: Literal["probability"] = "probability"
@@ -67,6 +66,9 @@ class ProbabilityMethod(Section):
     """Whether critiques in the data are answers too."""
     scale: PositiveFloat = 1.0
     anchor: NonNegativeFloat = 0.0
+    ranking: NonNegativeFloat = 0.0
+    average: Fraction = 0.0
+    """Decay of the averaged weights that are measured and saved; 0 takes the last ones."""
 
     @model_validator(mode="after")
     def _known(self) -> ProbabilityMethod:
@@ -76,6 +78,10 @@ class ProbabilityMethod(Section):
             raise ValueError("published weighs an answer of one token with 0: it needs critiques")
         if self.anchor and self.loss not in ("margin", "probability"):
             raise ValueError(f"anchor belongs to margin and probability, not to {self.loss}")
+        if self.scale != 1.0 and self.loss not in ("margin", "probability"):
+            raise ValueError(f"scale belongs to margin and probability, not to {self.loss}")
+        if self.ranking and (self.critiques or self.loss not in ("first_token", "binary")):
+            raise ValueError("ranking belongs to first_token without critiques and to binary: leave it at 0")
         return self
 
 
@@ -85,7 +91,7 @@ class ProbabilityRecipe(Section):
     judge: Start = Start()
     data: JudgedPairs = JudgedPairs()
     method: ProbabilityMethod = ProbabilityMethod()
-    optimizer: Optimizer = Optimizer(lr=2e-4)
+    optimizer: RewardOptimizer = RewardOptimizer(lr=2e-4)
     budget: Budget = Budget()
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
@@ -100,7 +106,7 @@ class ProbabilityRecipe(Section):
             raise ValueError("judges that reason before the verdict are not trained: set reasoning to 0")
         if judge.kind != "yes_no" and not (judge.kind == "pair" and judge.style == "probability"):
             raise ValueError("judge.asks must be of kind yes_no, or pair with style probability")
-        if self.method.critiques and (judge.kind == "pair" or self.data.pairs == "shapes"):
+        if self.method.critiques and (judge.kind == "pair" or self.data.pairs in WORLDS):
             raise ValueError("critiques are of single pictures, in files: use kind yes_no and data.pairs")
         return self
 

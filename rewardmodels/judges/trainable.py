@@ -44,6 +44,8 @@ CHAT = (
     "{% if add_generation_prompt %}<|Reward|>{% endif %}"
 )
 """What a reward model reads when it is asked: pictures and words as they come, then the token that it judged at."""
+TEMPLATES = ("media-prompt/1", "source-media-prompt/1")
+"""Those of reward models that have read so before."""
 
 
 def words_of(judge: YesNo | Pair | Checklist) -> tuple[str, str]:
@@ -81,10 +83,10 @@ def _talking(path: str, words: tuple[str, str]) -> Opened:
     """The backbone of a reward model as an instruction model that may answer with the words."""
     reward: VlmReward = load_bundled() if path == "shapes-reward" else load_reward(path)
     kind = reward.vlm.config.model_type
-    if kind != "qwen3_vl" or reward.settings.template != "media-prompt/1":
+    if kind != "qwen3_vl" or reward.settings.template not in TEMPLATES:
         raise ValueError(
-            f"{path} ({kind}, {reward.settings.template}): only reward models on Qwen3-VL with template media-prompt/1 "
-            "can learn to answer; start from an instruction model"
+            f"{path} ({kind}, {reward.settings.template}): only reward models on Qwen3-VL with template "
+            f"{' or '.join(TEMPLATES)} can learn to answer; start from an instruction model"
         )
     tokenizer = reward.builder.tokenizer
     add_words(reward.vlm, tokenizer, words)

@@ -98,6 +98,24 @@ def test_the_benchmark_trains_measures_and_tabulates_and_the_command_scores(tmp_
     assert outcome.num_items == 2 and outcome.unscored == 0
 
 
+def test_judges_of_token_probabilities_stand_in_the_same_table(tmp_path: Path) -> None:
+    few = [one for one in TINY if one.startswith(("data", "evaluation", "checkpoint"))]
+    reward_families.main(
+        [
+            "--worlds", "edits", "--families", "paco-like", "rewarddance-like", "--updates", "2", "--num-prompts", "8",
+            "--num-probes", "4", "--threads", "1", "--output", str(tmp_path), "--start-updates", "1",
+            "--start-rounds", "1", "--set-start", *TINY, "--set", *few, "judge.batch_size=24",
+        ]
+    )  # fmt: skip
+    for family in ("paco-like", "rewarddance-like"):
+        result = json.loads((tmp_path / f"edits-{family}.json").read_text())
+        assert (
+            set(result["probes"]) == {"wrong_prompt", "identity_edit"} and result["quality"]["updates"] == 2
+        )
+        assert 0 < result["quality"]["ratio"] <= 1 and 0 < result["quality"]["three_way"]["ratio"] <= 1
+    assert (tmp_path / "table.md").read_text().count("| edits |") == 2
+
+
 @pytest.mark.parametrize(
     "words",
     [["method.absolute.weight=0.2"], ["method.loss=binary", "method.margin=0"]],

@@ -19,8 +19,9 @@ from rewardmodels.judges.pairwise import WinRate
 
 pytestmark = pytest.mark.slow
 SMALL = [
-    "data.families=2", "data.images=2", "data.prompts=1", "data.comparisons=4", "evaluation.final_prompts=4",
-    "evaluation.num_prompts=2", "checkpoint.every=1", "judge.batch_size=16",
+    "data.shapes.families=2", "data.shapes.images=2", "data.shapes.prompts=1", "data.shapes.cross=2",
+    "data.comparisons_per_bundle=4", "evaluation.final_prompts=4", "evaluation.num_prompts=2", "evaluation.every=null",
+    "checkpoint.every=1", "judge.batch_size=16",
 ]  # fmt: skip
 PICTURES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -275,10 +275,8 @@ def test_good_files_pass_and_are_counted(tmp_path: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert "an update learns from 2 bundles of 8 comparisons" in said
     assert "20 updates, 320 comparisons: 32.0 times the 10 of data.jsonl" in said
-    assert (
-        call("validate", "judge/paco-like", f"data.pairs={file}", "data.comparisons=5", "budget.iterations=4")
-        == 0
-    )
+    assert call("validate", "judge/paco-like", f"data.pairs={file}", "data.comparisons_per_bundle=5",
+                "budget.iterations=4") == 0  # fmt: skip
     assert "4 updates, 20 comparisons: 2.0 times" in capsys.readouterr().out
     for recipe, key in (("dpo/shapes-flow", "data.pairs"), ("plural/shapes", "data.votes")):
         more = ["rewards=[]"] if recipe.startswith("dpo") else []

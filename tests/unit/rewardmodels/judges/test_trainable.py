@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from mmalign.train.skips import Skips
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.judges import trainable
 from rewardmodels.judges.checklist import ChecklistReward
+from rewardmodels.judges.learner import Learner
 from rewardmodels.judges.pairwise import PairJudge, WinRate
 from rewardmodels.judges.probability import YesNoReward
 from rewardmodels.judges.probability_recipe import SCHEMAS, ProbabilityRecipe, kind_of
-from rewardmodels.judges.probability_training import CritiquedSource, Learner, ProbabilityTask
+from rewardmodels.judges.probability_training import CritiquedSource, ProbabilityTask
 from tests.unit.rewardmodels.judges import tiny_chat
 
 POINT = {"kind": "yes_no", "wording": "plain/1", "variants": False, "min_mass": 0.0}
@@ -55,7 +57,7 @@ class Redder:
 
     num: int = 4
 
-    def bundle(self, number: int) -> list[PreferencePair]:
+    def bundle(self, number: int, progress: float = 0.0) -> list[PreferencePair]:
         streams = torch.Generator().manual_seed(number % 3)
         made = []
         for i in range(self.num):
@@ -116,15 +118,97 @@ def test_a_turned_pair_with_a_turned_label_is_the_same_pair(judge: dict[str, Any
     assert float((there - wrong).abs().min()) > 1e-4
 
 
-def test_margins_are_those_that_scores_are_made_of() -> None:
+def test_verdicts_are_those_that_scores_are_made_of() -> None:
     task = task_of(recipe(POINT))
     asked = task.learner.asked(Redder(2).bundle(0))
     samples = [sample for pair in Redder(2).bundle(0) for sample in (pair.a, pair.b)]
     judge = task.learner.judge
     assert isinstance(judge, YesNoReward)
     with torch.no_grad():
-        margins = task.learner.margins(asked.questions)
-    torch.testing.assert_close(margins.sigmoid(), judge(samples=samples).overall, atol=1e-5, rtol=1e-5)
+        said = task.learner.verdicts(asked.questions)
+    torch.testing.assert_close(
+        (said[:, 0] - said[:, 1]).sigmoid(), judge(samples=samples).overall, atol=1e-5, rtol=1e-5
+    )
+
+
+def made_pairs(*labels: float) -> list[PreferencePair]:
+    """Pairs of the same two pictures under the same prompt with these labels."""
+    (pair,) = Redder(1).bundle(0)
+    return [replace(pair, labels={"overall": label}) for label in labels]
+
+
+def test_ranking_adds_the_order_of_the_two_to_their_cross_entropies() -> None:
+    (pair,) = made_pairs(1.0)
+    values = {}
+    for loss, ranking in (("first_token", 0.0), ("first_token", 2.0), ("binary", 1.0), ("binary", 0.0)):
+        task = task_of(recipe(POINT, method={"loss": loss, "ranking": ranking}))
+        with torch.no_grad():
+            values[loss, ranking] = float(task.loss([pair]).per_sample)
+            said = task.learner.verdicts(task.learner.asked([pair]).questions).double()
+    margins = (said[:, 0] - said[:, 1]).tolist()
+    order = math.log1p(math.exp(-(margins[0] - margins[1])))
+    assert values["first_token", 0.0] == pytest.approx(-float(said[0, 0] + said[1, 1]) / 2, rel=1e-5)
+    assert values["first_token", 2.0] - values["first_token", 0.0] == pytest.approx(2 * order, rel=1e-4)
+    assert values["binary", 1.0] - values["binary", 0.0] == pytest.approx(order, rel=1e-4)
+
+
+def test_ties_teach_the_losses_that_can_say_one() -> None:
+    @dataclass(frozen=True)
+    class Tied:
+        def bundle(self, number: int, progress: float) -> list[PreferencePair]:
+            other = replace(made_pairs(1.0)[0], labels={"quality": 1.0})
+            return [*made_pairs(1.0, 0.5), other]
+
+    for loss, num in (("first_token", 1), ("binary", 2), ("margin", 2)):
+        (update,) = task_of(recipe(POINT, method={"loss": loss}), Tied()).updates(0)
+        assert update.num_losses == num
+    task = task_of(recipe(POINT, method={"loss": "binary"}), Tied())
+    (tie,) = made_pairs(0.5)
+    loss = task.loss([tie]).per_sample
+    said = task.learner.verdicts(task.learner.asked([tie]).questions)
+    wanted = -(torch.nn.functional.logsigmoid(torch.stack([m := said[:, 0] - said[:, 1], -m])).mean())
+    torch.testing.assert_close(loss[0], wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_bundle_is_cut_into_passes_that_ask_no_more_than_fit() -> None:
+    samples = [Sample(PROMPTS[i % 2], torch.rand(3, 8, 8)) for i in range(6)]
+    crossed = [
+        PreferencePair(samples[i].prompt, samples[i], samples[j], {"overall": 1.0})
+        for i, j in ((0, 1), (2, 3), (4, 5), (0, 2), (2, 1), (4, 0))
+    ]
+    task = task_of(recipe(POINT, judge={"batch_size": 3}))
+    passes = task._passes(crossed)
+    assert sorted(id(pair) for part in passes for pair in part) == sorted(map(id, crossed))
+    assert all(len({id(s) for pair in part for s in (pair.a, pair.b)}) <= 3 for part in passes)
+    assert len(passes) == 3  # {0, 1, 2}, {2, 3, 1}, {4, 5, 0}; in their order there would be five
+    several = task_of(recipe(PAIR, judge={"batch_size": 4}))
+    kept = several._teaching(crossed)
+    assert all(pair.a.prompt == pair.b.prompt for pair in kept) and 0 < len(kept) < len(crossed)
+    assert [len(part) for part in several._passes(kept)] == [2] * (len(kept) // 2) + [1] * (len(kept) % 2)
+
+
+def test_the_averaged_weights_are_measured_saved_and_continued(tmp_path: Path) -> None:
+    task = task_of(recipe(POINT, method={"average": 0.5}))
+    before = {name: p.detach().clone() for name, p in task._trained()}
+    with torch.no_grad():
+        for parameter in task.parameters():
+            parameter.add_(0.11)
+    task.finish(0, 0)  # the first update moves nine tenths of the way
+    with task.result() as judge:
+        for name, parameter in judge.engine.model.named_parameters():  # type: ignore[union-attr]
+            torch.testing.assert_close(parameter, before[name] + 0.099, atol=1e-5, rtol=0)
+    task.save(tmp_path)
+    samples = [pair.a for pair in Redder().bundle(0)]
+    again = rewardmodels.load(str(tmp_path / "judge"), batch_size=6)
+    with task.result() as judge:
+        assert isinstance(judge, YesNoReward)
+        assert torch.equal(judge(samples=samples).overall, again(samples=samples).overall)
+    assert not torch.equal(task.learner.judge(samples=samples).overall, again(samples=samples).overall)  # type: ignore[operator]
+    other = task_of(recipe(POINT, method={"average": 0.5}))
+    other.load_state_dict(task.state_dict())
+    assert all(
+        torch.equal(other.averages.values[name], value) for name, value in task.averages.values.items()
+    )
 
 
 def test_the_critique_follows_the_verdict_and_ends() -> None:
@@ -257,7 +341,9 @@ def test_files_bring_critiques_and_lose_only_what_cannot_be_read(tmp_path: Path)
         ({"judge": {"asks": "rewarddance-reasoned"}}, "set reasoning to 0"),
         ({"method": {"loss": "margin", "critiques": True}}, "belong to first_token"),
         ({"method": {"anchor": 0.1}}, "anchor belongs to margin"),
+        ({"method": {"scale": 2.0}}, "scale belongs to margin"),
         ({"method": {"published": True}}, "needs critiques"),
+        ({"method": {"loss": "margin", "ranking": 1.0}}, "ranking belongs to first_token"),
         ({"method": {"critiques": True}}, "critiques are of single pictures, in files"),
         ({"data": {"pairs": "x.jsonl", "heldout": "x.jsonl"}}, "give another, or null"),
     ],

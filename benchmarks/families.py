@@ -1,0 +1,81 @@
+"""The families of rewards that `benchmarks.reward_families` trains: their recipes, and what each cannot know.
+
+Shape legend: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+NAMES = {"images": "shapes", "edits": "shapes-edits", "videos": "shapes-videos"}
+IMAGES = ("images",)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a recipe needs changed in a world, and what its information cannot decide.
+
+    `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `alone` says
+    that it is trained from nothing.
+    """
+
+    blind: str = ""
+    changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    recipe: str = ""
+    worlds: Sequence[str] = tuple(NAMES)
+    measured: str = "overall"
+    alone: bool = False
+
+
+ASPECTS = ["model.template=two-aspects/1", "method.dimensions=[visual_quality, instruction_following]"]
+LEVELS = Family(
+    "levels of single items; overall is linear in the aspects",
+    {
+        "images": [
+            "model.template=two-levels/1",
+            "method.dimensions=[instruction_following, visual_quality]",
+        ],
+        "videos": ["method.dimensions=[instruction_following, visual_quality, motion_quality]"],
+    },
+)
+CLIP = "source, order of frames; picture and prompt meet in one product of two embeddings"
+BLIP = "source, order of frames"
+NO_PROMPT = "prompt: accuracy is that of visual quality"
+PERSONAL = "prompt, quality: colours alone, and whose taste it is; accuracy is on votes of its annotators"
+FAMILIES: dict[str, Family] = {
+    "base-reward-like": Family(),
+    "ixc-reward-like": Family(),
+    "hpsv3-like": Family(),
+    "video-reward-like": Family(
+        "aspects before the prompt do not see it; overall is linear in the aspects",
+        {
+            "images": ASPECTS,
+            "edits": ["method.dimensions=[visual_quality, preservation, instruction_following]"],
+        },
+    ),
+    "edit-reward-like": Family("overall is linear in following and quality: what was preserved is not asked"),
+    "vefx-like": LEVELS,
+    "coral-like": LEVELS,
+    "soli-reward-like": Family(
+        "one bit an item: differences among good ones, or among bad ones, hardly show"
+    ),
+    "list-like": Family(),
+    "yojo-like": Family(),
+    "adiee-like": Family("levels of single items"),
+    "edithf-like": Family("levels of single items"),
+    "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality"),
+    "pick-like": Family(CLIP, recipe="clip/pick-like", worlds=IMAGES, alone=True),
+    "hps-like": Family(CLIP, recipe="clip/hps-like", worlds=IMAGES),
+    "social-like": Family(CLIP, recipe="clip/social-like", worlds=IMAGES),
+    "image-reward-like": Family(BLIP, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
+    "aesthetic-like": Family(NO_PROMPT, recipe="clip/aesthetic-like", worlds=IMAGES),
+    "paco-like": Family(
+        "one answer a picture: the frames of a video are pictures without times", recipe="judge/paco-like"
+    ),
+    "rewarddance-like": Family(
+        "two at a time: nothing across prompts; frames are pictures without times",
+        recipe="judge/rewarddance-like",
+    ),
+    "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),
+}

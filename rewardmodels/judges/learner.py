@@ -1,0 +1,172 @@
+"""A judge of token probabilities whose model can be trained: what it is asked about pairs, and its answers with
+gradients.
+
+Legend: Q questions, P pairs, L tokens of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from mmalign.seeds import seed_of
+from mmalign.train.skips import Skips, samples_of, usable
+from mmalign.types import PreferencePair, Sample
+from rewardmodels.batching import prepare
+from rewardmodels.judges import trainable
+from rewardmodels.judges.chat import Question
+from rewardmodels.judges.local import LocalEngine
+from rewardmodels.judges.packed import answer_logits
+from rewardmodels.judges.pairwise import PairJudge
+from rewardmodels.judges.probability import YesNoReward
+from rewardmodels.judges.probability_recipe import Start
+from rewardmodels.judges.settings import Pair, YesNo
+from rewardmodels.judges.speaking import show
+from rewardmodels.reading import distinct
+from rewardmodels.tuning import VISION, add_adapters, merged
+
+CRITIQUE = "critique"
+"""The key of a sample's metadata that holds what was said of it."""
+Learned = YesNoReward | PairJudge
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Q questions, what was said of their pictures, and where the two of every pair stand among them (P,)."""
+
+    questions: Sequence[Question]
+    critiques: Sequence[str]
+    first: Tensor
+    second: Tensor
+    label: Tensor
+
+
+@dataclass(eq=False)
+class Learner:
+    """A judge whose model can be trained."""
+
+    judge: Learned
+    settings: Start = field(default_factory=Start)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        engine, asked = self.judge.engine, self.judge.settings.judge
+        assert isinstance(engine, LocalEngine) and isinstance(asked, YesNo | Pair)
+        self.engine = engine
+        variants = not isinstance(asked, YesNo) or asked.variants
+        self.words = tuple(self._first_token(word, variants) for word in trainable.words_of(asked))
+        self._tune()
+
+    @property
+    def compares(self) -> bool:
+        """Whether it is asked about two pictures at once."""
+        return isinstance(self.judge, PairJudge)
+
+    @property
+    def vlm(self) -> PreTrainedModel:
+        """The model."""
+        return self.engine.model
+
+    def _tune(self) -> None:
+        """Set `requires_grad`, and add adapters, as the settings say."""
+        full, vision = self.settings.weights == "full", self.settings.vision == "trained"
+        for name, parameter in self.vlm.named_parameters():
+            parameter.requires_grad_(vision and full if _is_vision(name) else full)
+        if not full:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_of(self.seed, "adapters"))
+                add_adapters(cast(Any, self), self.settings.lora, language=True, vision=vision)
+
+    @contextmanager
+    def finished(self) -> Iterator[Learned]:
+        """The judge that will be saved: adapters are part of the weights, and no weight asks for a gradient, which can
+        change the last bits of a score.
+        """
+        trained = [parameter for parameter in self.vlm.parameters() if parameter.requires_grad]
+        with merged(cast(Any, self)):
+            self.vlm.requires_grad_(False)
+            try:
+                yield self.judge
+            finally:
+                for parameter in trained:
+                    parameter.requires_grad_(True)
+
+    def _first_token(self, word: str, variants: bool) -> int:
+        known = self.engine.ids_of(word, variants)
+        spelled = self.engine.tokenizer(word, add_special_tokens=False)["input_ids"]
+        return int(spelled[0] if spelled and spelled[0] in known else known[0])
+
+    def question(self, sample: Sample) -> Question:
+        """What a judge of single pictures is asked about one; ValueError or OSError says what is wrong."""
+        assert isinstance(self.judge, YesNoReward)
+        shown = show(prepare(sample, self.judge.modalities), self.judge.settings.max_frames)
+        questions = self.judge.questions(shown, sample)
+        if len(questions) != 1:
+            raise ValueError("sets of pictures are judged, not trained on: give pairs of single pictures")
+        self.engine.text(questions[0])
+        return questions[0]
+
+    def both(self, pair: PreferencePair) -> list[Question]:
+        """What a judge of pairs is asked, in both orders."""
+        assert isinstance(self.judge, PairJudge)
+        questions = self.judge.questions(pair.a, pair.b)
+        for question in questions:
+            self.engine.text(question)
+        return list(questions)
+
+    def asked(self, pairs: Sequence[PreferencePair], skips: Skips | None = None) -> Asked:
+        """Every question once; pairs that cannot be asked about are left out and counted in `skips`."""
+        known: dict[int, list[Question]] = {}
+
+        def ask(thing: PreferencePair | Sample) -> None:
+            known[id(thing)] = (
+                self.both(thing) if isinstance(thing, PreferencePair) else [self.question(thing)]
+            )
+
+        kept = usable(pairs, pairs if self.compares else samples_of(pairs), ask, skips)
+        if self.compares:
+            questions = [question for pair in kept for question in known[id(pair)]]
+            first = torch.arange(len(kept)) * 2
+            second, critiques = first + 1, [""] * len(questions)
+        else:
+            samples, first, second = distinct(kept)
+            questions = [known[id(sample)][0] for sample in samples]
+            critiques = [str(sample.metadata.get(CRITIQUE, "")) for sample in samples]
+        label = torch.tensor([pair.labels["overall"] for pair in kept], device=self.vlm.device)
+        return Asked(questions, critiques, first, second, label)
+
+    def verdicts(self, questions: Sequence[Question]) -> Tensor:
+        """Log-probabilities (Q, 2) of yes and no among all words, in float32, with gradients."""
+        words = list(self.words)
+        logits = answer_logits(self.engine, questions, [words[:1]] * len(questions))[:, 0]
+        return logits.log_softmax(-1)[:, words]
+
+    def log_probs(
+        self, questions: Sequence[Question], answers: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (Q, L) of the tokens of answers, with gradients, and where there are any."""
+        logits = answer_logits(self.engine, questions, answers)
+        width = logits.shape[1]
+        rows = [[*answer, *[self.engine.pad] * (width - len(answer))] for answer in answers]
+        tokens = torch.tensor(rows, device=logits.device)
+        lengths = torch.tensor([len(answer) for answer in answers], device=logits.device)
+        where = torch.arange(width, device=logits.device) < lengths[:, None]
+        return logits.log_softmax(-1).gather(2, tokens[:, :, None])[..., 0], where
+
+    def answer(self, good: bool, critique: str) -> tuple[int, ...]:
+        """The tokens of yes or no, and of the critique behind it."""
+        verdict = self.words[0 if good else 1]
+        if not critique:
+            return (verdict,)
+        said = self.engine.tokenizer("\n" + critique, add_special_tokens=False, split_special_tokens=True)
+        return (verdict, *said["input_ids"], min(self.engine.ends))
+
+
+def _is_vision(name: str) -> bool:
+    return any(part in VISION for part in name.split("."))

@@ -1,4 +1,7 @@
-"""What training did to a judge: held-out pair accuracy before and after with intervals, and the paired gain."""
+"""What training did to a judge: held-out pair accuracy before and after with intervals, and the paired gain.
+
+Legend: P pairs.
+"""
 
 from __future__ import annotations
 
@@ -78,9 +81,18 @@ def _right(found: Judged) -> np.ndarray:
 
 
 def line(found: Mapping[str, Judged]) -> str:
-    """Accuracies with their intervals, for the terminal."""
-    parts = {name: accuracy(one)["accuracy"] for name, one in found.items()}
-    return f"held-out accuracy {_shown(parts)}" if parts else "no held-out pairs were given"
+    """Accuracies with their intervals, beside the best where it is known, for the terminal."""
+    known = {name: accuracy(one) for name, one in found.items()}
+    parts = {name: one["accuracy"] for name, one in known.items()}
+    reached = "".join(reach(one) for one in known.values())
+    return f"held-out accuracy {_shown(parts)}{reached}" if parts else "no held-out pairs were given"
+
+
+def reach(quality: Mapping[str, Any]) -> str:
+    """How near an accuracy comes to the best that anyone can expect; empty where that is not known."""
+    if "best" not in quality:
+        return ""
+    return f", expected {quality['expected']:.3f} of at best {quality['best']:.3f} ({quality['ratio']:.1%})"
 
 
 def gain_line(quality: Mapping[str, Any], after: Mapping[str, Judged]) -> str:

@@ -1,7 +1,8 @@
 """The verb `train-judge` for judges of token probabilities: their model, or the weights of a checklist, from pairs.
 
-Output folder: `config.yaml`, `quality.json` (held-out pair accuracy before and after with intervals, and the paired
-gain) and `judge/`, which `--reward runs/.../judge` and `rewardmodels.load` read. A training has `metrics.jsonl` and
+Output folder: `config.yaml`, `quality.json` (held-out pair accuracy before and after with intervals, beside the best
+that anyone can expect where the world is built in, three-way with ties up to `tie_threshold`; and the paired gain) and
+`judge/`, which `--reward runs/.../judge` and `rewardmodels.load` read. A training has `metrics.jsonl` and
 `checkpoints/` beside them, a checklist `weights.json`, the `weights_file` of that checklist wherever it is used.
 """
 

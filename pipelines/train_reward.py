@@ -22,6 +22,7 @@ from mmalign.train.distributed import Processes
 from mmalign.train.loop import Trainer
 from mmalign.train.skips import FREE, MOST, Skips
 from pipelines import checks
+from pipelines.gains import reach
 from pipelines.runs import Say, begin, optimizer_of, plan, report_left_out, write_config, write_quality
 from rewardmodels.calibrated import with_calibration
 from rewardmodels.card import card
@@ -274,8 +275,4 @@ def summary(quality: Mapping[str, Any]) -> str:
     line = f"held-out accuracy {part['mean']:.3f}"
     if part["low"] is not None:  # one prompt alone has no interval
         line += f" [{part['low']:.3f}, {part['high']:.3f}]"
-    if "best" in quality:
-        line += (
-            f", expected {quality['expected']:.3f} of at best {quality['best']:.3f} ({quality['ratio']:.1%})"
-        )
-    return line
+    return line + reach(quality)

@@ -108,7 +108,7 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     given = [f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set]
     kind, saved = recipe.split("/")[0], target / "reward"
     if kind == "plural":
-        return as_result(family, world, train_plural.run(recipe, given)["known"]["personal"], {})
+        return as_result(family, world, train_plural.run(recipe, given)["known"]["personal"], {}, options.set)
     if kind == "judge":
         saved = target / "judge"
         told = train_probability.run(recipe, [*as_judge(world, options), *given])
@@ -119,7 +119,7 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     else:
         quality = train_reward.run(recipe, [*from_start(world, options), *given])
     probes = probe(rewardmodels.load(str(saved)), WORLDS[NAMES[world]], num=options.num_probes)
-    return as_result(family, world, quality, probes)
+    return as_result(family, world, quality, probes, options.set)
 
 
 def recipe_of(family: str) -> str:
@@ -128,11 +128,11 @@ def recipe_of(family: str) -> str:
 
 
 def as_result(
-    family: str, world: str, quality: Mapping[str, Any], probes: Mapping[str, Any]
+    family: str, world: str, quality: Mapping[str, Any], probes: Mapping[str, Any], settings: Sequence[str]
 ) -> dict[str, Any]:
     """What is written of a training."""
     return {
-        "family": family, "world": world, "quality": quality, "probes": probes,
+        "family": family, "world": world, "settings": list(settings), "quality": quality, "probes": probes,
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)",
     }  # fmt: skip
 

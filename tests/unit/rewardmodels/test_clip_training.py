@@ -308,7 +308,7 @@ def test_a_saved_logit_goes_on_as_a_cosine(tmp_path: Path) -> None:
     saved = made("logit")
     folder = str(saved.save(tmp_path / "pick"))
     reward = start(model_of(score="cosine", path=folder), WORDS, dimension="overall")
-    factor = float(saved.scorer.scale())
+    factor = float(saved.scorer.scale().detach())
     torch.testing.assert_close(
         factor * reward.eval()(samples=samples()).overall, saved.eval()(samples=samples()).overall
     )

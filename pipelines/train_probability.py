@@ -66,7 +66,6 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     )  # fmt: skip
     num = sum(parameter.numel() for parameter in task.parameters())
     tell(f"{judge.name}: {num:,} trained parameters, {processes.describe()}")
-    began = time.perf_counter()
     before = measured(recipe, judge)
     tell(f"before: {line(before)}")
     make = optimizer_of(recipe.optimizer, task.not_matrices())
@@ -75,8 +74,12 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     require_learned(counters, recipe.data.pairs)
     with task.result():
         after, threshold = measured(recipe, judge), fitted_threshold(recipe, judge)
-    cost = {"updates": counters.updates, "seconds": round(time.perf_counter() - began)}
-    quality = compared(before, after, tie_threshold=threshold) | {"tie_threshold": threshold} | cost
+    quality = compared(before, after, tie_threshold=threshold) | {
+        "tie_threshold": threshold,
+        "updates": counters.updates,
+        "seconds": round(counters.seconds),
+        "threads": torch.get_num_threads(),
+    }
     report_left_out(skips, quality, tell)
     if processes.is_main:
         write_quality(quality, folder)

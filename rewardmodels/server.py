@@ -8,7 +8,8 @@ Samples of several requests are judged in one batch, but a group by itself where
 (`rewardmodels.desk`). What a request may hold, and what is held of all requests at once, is bounded
 (`rewardmodels.reception`); sizes are checked before anything is decoded. A request takes its place once its body is in,
 and connections that dawdle make way (`rewardmodels.door`), so that slow clients keep nobody out. A client that goes
-away takes its job out of the queue. Errors are `{"error": sentence}`.
+away takes its job out of the queue. Errors are `{"error": sentence}`; an error of a reward's own code costs the sample
+or group that it struck, and is a 500 where that is the whole request.
 
 Legend: `B` samples.
 """
@@ -41,6 +42,7 @@ from rewardmodels import reception, wire
 from rewardmodels.asking import among
 from rewardmodels.catalog import CATALOG
 from rewardmodels.combine import needs_group
+from rewardmodels.defects import defects
 from rewardmodels.desk import Desk, Full
 from rewardmodels.door import Door, Line
 from rewardmodels.reception import Limits, Order, Refusal, Room
@@ -166,7 +168,10 @@ class Reception:
 
 
 async def answered(judging: Future[Scores], request: Request) -> Scores | None:
-    """The scores, or None when the client went away first; then, and at a timeout, the job leaves the queue."""
+    """The scores, or None when the client went away first; then, and at a timeout, the job leaves the queue.
+
+    `Refusal` 500 where an error of the reward struck every sample; one that struck some is their reason.
+    """
     scores = asyncio.wrap_future(judging)
     gone = asyncio.ensure_future(_gone(request))
     try:
@@ -182,7 +187,10 @@ async def answered(judging: Future[Scores], request: Request) -> Scores | None:
     if problem is not None:
         log.error("the reward failed", exc_info=problem)
         raise Refusal(500, f"the reward failed on this request: {type(problem).__name__}: {problem}")
-    return scores.result()
+    found = scores.result()
+    if len(defects(found)) == len(found):
+        raise Refusal(500, str(defects(found)[0]))
+    return found
 
 
 async def _gone(request: Request) -> None:

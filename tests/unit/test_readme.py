@@ -101,3 +101,11 @@ def test_map_names_what_exists():
 @pytest.mark.parametrize("code", [block for page in PAGES for block in blocks(page, "python")])
 def test_python_compiles(code):
     compile(textwrap.dedent(code), "README.md", "exec")
+
+
+def test_the_votes_file_is_shown_as_it_must_be_written(tmp_path: Path) -> None:
+    (line,) = [block for block in blocks("README.md", "json") if '"annotator"' in block]
+    file = tmp_path / "votes.jsonl"
+    file.write_text(line)
+    (record,) = read(file)
+    assert [note.annotator for note in record.annotations] == ["ann", "ben"]

@@ -40,6 +40,7 @@ import mmalign
 from mmalign.types import Scores
 from rewardmodels import reception, wire
 from rewardmodels.asking import among
+from rewardmodels.blobs import Blob, Unpacker
 from rewardmodels.catalog import CATALOG
 from rewardmodels.combine import needs_group
 from rewardmodels.defects import defects
@@ -121,12 +122,12 @@ class Reception:
             return Response(status_code=GONE)
 
     async def _score(self, request: Request, body: bytes, place: reception.Place) -> Response:
-        parts: dict[str, wire.Blob] = {}
+        parts: dict[str, Blob] = {}
         if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             body, parts = await reception.read_form(request, body, self.limits)
         folder = Path(tempfile.mkdtemp(prefix="mmalign-serve-"))
         clean = partial(shutil.rmtree, folder, ignore_errors=True)
-        unpacker = wire.Unpacker(folder, parts)
+        unpacker = Unpacker(folder, parts)
         unpacking = self.decoders.submit(self._unpack, body, unpacker, place)
         work: Future[Any] = unpacking
         try:
@@ -145,7 +146,7 @@ class Reception:
         rows = wire.scores_to_rows(among(scores, order.reasons), order.ids)
         return JSONResponse({"reward": desk.reward.name, "dimensions": list(names), "scores": rows})
 
-    def _unpack(self, body: bytes, unpacker: wire.Unpacker, place: reception.Place) -> tuple[Desk, Order]:
+    def _unpack(self, body: bytes, unpacker: Unpacker, place: reception.Place) -> tuple[Desk, Order]:
         """In a thread: JSON, then pixels."""
         asked = reception.parse(body, self.limits)
         desk = self._desk(asked.reward)

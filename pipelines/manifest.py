@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mmalign import media
+from mmalign.data.formats import in_words
 
 MANIFEST = "manifest.jsonl"
 FILE_KEYS = ("media", "image", "video", "file", "path")
@@ -102,10 +103,8 @@ def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
     try:
         row = json.loads(line)
         json.dumps(row, ensure_ascii=False).encode("utf-8")
-    except json.JSONDecodeError as problem:
-        return Item(unnamed, None, problem=f"{path.name}:{number} is not valid JSON ({problem})")
-    except RecursionError:
-        return Item(unnamed, None, problem=f"{path.name}:{number} is not valid JSON (nested too deep)")
+    except (json.JSONDecodeError, RecursionError) as problem:
+        return Item(unnamed, None, problem=f"{path.name}:{number} is {in_words(problem)}")
     except UnicodeEncodeError:
         return Item(unnamed, None, problem=f"{path.name}:{number} is not text: it holds half a character")
     if not isinstance(row, dict):

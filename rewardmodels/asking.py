@@ -12,7 +12,7 @@ import torch
 
 from mmalign.types import RewardModel, Sample, Scores
 from rewardmodels.combine import group_ids
-from rewardmodels.defects import Defect, report
+from rewardmodels.defects import Defect, in_one_line, report
 
 
 def ask(model: RewardModel, samples: Sequence[Sample], *, name: str | None = None) -> Scores:
@@ -101,7 +101,7 @@ def _refusal(model: RewardModel, sample: Sample) -> str | None:
 
 
 def _reason(problem: Exception) -> str:
-    return " ".join(str(problem).split()) if isinstance(problem, ValueError) else Defect.of(problem)
+    return in_one_line(problem) if isinstance(problem, ValueError) else Defect.of(problem)
 
 
 def _like(scores: Scores, other: Scores | None) -> Scores:

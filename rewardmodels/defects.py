@@ -15,6 +15,8 @@ from mmalign.types import Scores
 
 PATIENCE = 16
 """So many samples, all of them struck and none judged before, and a reward is given up."""
+LONGEST = 1000
+"""Characters of an error's words that a reason has."""
 
 log = logging.getLogger("mmalign.rewards")
 
@@ -32,10 +34,16 @@ class Defect(str):
     @classmethod
     def of(cls, problem: Exception) -> Defect:
         """The reason, in one line."""
-        words = " ".join(str(problem).split())
+        words = in_one_line(problem)
         made = cls(f"the reward failed: {type(problem).__name__}{': ' if words else ''}{words}")
         made.problem = problem
         return made
+
+
+def in_one_line(problem: Exception) -> str:
+    """What an error says, as a reason: an error may quote a prompt of any length."""
+    words = " ".join(str(problem).split())
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
 
 
 def defects(scores: Scores) -> list[Defect]:

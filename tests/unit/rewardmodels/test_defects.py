@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import rewardmodels
 from mmalign.types import Modality, Sample, Scores
 from pipelines.judges import Judge
 from rewardmodels.asking import ask, ask_by_group
@@ -69,6 +70,15 @@ def test_an_error_costs_its_group_only() -> None:
     assert found.valid.tolist() == [True, False, True, True, False, True]
     assert [type(reason) for reason in found.reasons].count(Defect) == 2
     assert float(found.overall[0]) == pytest.approx(-0.1) and float(found.overall[5]) == pytest.approx(0.1)
+
+
+def test_a_reason_is_one_line_of_bounded_length() -> None:
+    long = Sample("very\n" * 50_000, torch.zeros(3, 8, 8))
+    (struck,) = ask(Forgetful(), [long]).reasons
+    (refused,) = ask(rewardmodels.load("shapes-verifier"), [long]).reasons
+    for reason in (struck, refused):
+        assert reason is not None and len(reason) < 1100 and "\n" not in reason
+    assert refused is not None and refused.startswith("cannot read 'very' in prompt 'very")
 
 
 def test_a_wrong_number_of_scores_is_the_error_of_the_whole_call() -> None:

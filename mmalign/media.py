@@ -138,24 +138,28 @@ def write(path: Path | str, frames: Tensor, *, fps: float = 8.0, quality: int = 
 
 
 def find(folder: Path | str, *, kinds: Sequence[str] = ("image", "video")) -> list[Path]:
-    """Media files below a folder, sorted by name; hidden files are left out."""
+    """Media files below a folder, sorted by name; hidden files are left out, links to nowhere are not."""
     wanted = (IMAGE_SUFFIXES if "image" in kinds else set()) | (VIDEO_SUFFIXES if "video" in kinds else set())
     root = Path(folder)
-    found = (file for file in root.rglob("*") if file.suffix.lower() in wanted and file.is_file())
+    named = (file for file in root.rglob("*") if file.suffix.lower() in wanted)
+    found = (file for file in named if file.is_file() or not file.exists())
     return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(root).parts))
 
 
 def _existing(path: Path | str) -> Path:
     file = Path(path)
     try:
-        there = file.is_file()
+        there, astray = file.is_file(), file.is_symlink()
     except (OSError, ValueError):  # a name that no file can have: too long, or with a zero byte
-        there = False
+        there = astray = False
     if not there:
-        raise ValueError(f"{file}: no such file")
+        nowhere = f": it is a link to {os.readlink(file)}, which is not there" if astray else ""
+        raise ValueError(f"{file}: no such file{nowhere}")
     if not is_media(file):
         known = " ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
         raise ValueError(f"{file}: not a media file by its name; known are {known}")
+    if file.stat().st_size == 0:
+        raise ValueError(f"{file} is empty (0 bytes): fetch or export it again")
     return file
 
 

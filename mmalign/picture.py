@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -130,6 +130,10 @@ def open_image(file: Path | BytesIO, name: str, max_pixels: int | None) -> Image
     except Image.DecompressionBombError as problem:
         raise ValueError(
             f"{name} has far more than the {(max_pixels or MAX_PIXELS) / 1e6:.3g} million pixels read: scale it down"
+        ) from problem
+    except UnidentifiedImageError as problem:  # whose words repeat the name, or where the bytes lie in memory
+        raise ValueError(
+            f"{name} is damaged or not a picture (of no known format); export it again as PNG"
         ) from problem
     except BROKEN as problem:
         raise ValueError(

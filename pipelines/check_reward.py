@@ -82,6 +82,8 @@ def run(settings: CheckReward) -> Checked:
         uwo_weight=settings.uwo_weight,
         comparer=comparer,
     )
+    for one in (judge, *others.values(), *([gold] if gold is not None else [])):
+        one.conclude()
     _write(folder, settings, judge.label, ask, material, drawn, checked)
     _tell(judge.label, checked, folder)
     return checked

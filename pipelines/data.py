@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mmalign.data.importing import reading
 from mmalign.data.uris import MediaStore
 from mmalign.shapes.annotators import Law
 from mmalign.shapes.pairs import write_pairs
+from pipelines.left_out import LeftOut
 from pipelines.manifest import MANIFEST
 from pipelines.tables import write_json
 
@@ -56,8 +57,7 @@ def import_file(
         outcome=outcome,
     )
     if extract:
-        store = MediaStore(root, cache=root / "media")
-        found = (_extracted(comparison, store) for comparison in found)
+        found = _extracted(found, MediaStore(root, cache=root / "media"), outcome)
     write(output, found)
     if report is not None:
         write_json(asdict(outcome) | {"unknown_columns": sorted(outcome.unknown_columns)}, report)
@@ -69,25 +69,32 @@ def import_file(
     return outcome
 
 
-def export_file(input: Path, *, output: Path, embed: bool, root: Path | None = None) -> int:
-    """Comparisons as .jsonl, .parquet, or a folder of Hugging Face `datasets`; how many there are."""
+def export_file(input: Path, *, output: Path, embed: bool, root: Path | None = None) -> LeftOut:
+    """Comparisons as .jsonl, .parquet, or a folder of Hugging Face `datasets`.
+
+    Lines that cannot be read, and with `embed` comparisons without their media, are left out, told and given back.
+    """
     if output.resolve() == input.resolve():
         raise ValueError(f"--output {output} would overwrite the file that is exported")
     store = MediaStore(root or input.parent) if embed else None
+    left = LeftOut()
+    found = read(input, on_error=left.add)
     if output.suffix == ".parquet":
-        num = columns.write_parquet(output, read(input), embed=store)
+        num = columns.write_parquet(output, found, embed=store, on_error=left.add)
     elif output.suffix == ".jsonl":
         if embed:
             raise ValueError("media can be embedded in .parquet and in datasets folders, not in .jsonl")
-        num = write(output, read(input))
+        num = write(output, found)
     elif output.suffix == "":
-        num = columns.write_dataset(output, read(input), embed=store)
+        num = columns.write_dataset(output, found, embed=store, on_error=left.add)
     else:
         raise ValueError(
             f"--output {output}: give .jsonl, .parquet, or a folder name for a `datasets` folder"
         )
+    left.require(num, input, "comparison")
+    left.tell()
     print(f"{counted(num, 'comparison')} in {output}")
-    return num
+    return left
 
 
 def check_files(
@@ -139,7 +146,21 @@ def draw_shapes(
     return pairs
 
 
-def _extracted(comparison: Comparison, store: MediaStore) -> Comparison:
+def _extracted(
+    comparisons: Iterable[Comparison], store: MediaStore, outcome: reading.Outcome
+) -> Iterator[Comparison]:
+    """Comparisons with their media as files; one whose media cannot be taken out is a bad row."""
+    for comparison in comparisons:
+        try:
+            made = _extract(comparison, store)
+        except (ValueError, OSError) as problem:
+            outcome.num_comparisons -= 1
+            outcome.complain(f"comparison {comparison.id}", str(problem))
+        else:
+            yield made
+
+
+def _extract(comparison: Comparison, store: MediaStore) -> Comparison:
     """The comparison with embedded and archived media as files of their own."""
 
     def out(uri: str) -> str:

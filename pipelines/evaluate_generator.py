@@ -59,6 +59,8 @@ def run(settings: EvaluateGenerator) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
     drawn = [_draw(generator, requests, loaded, settings) for generator in settings.generators]
+    for judge in loaded:
+        judge.conclude()
     results = compare(drawn, [request.prompt.text for request in requests])
     results |= {"prompts": settings.prompts, "sampling": settings.sampling.model_dump(mode="json")}
     write_json(results, folder / "results.json")

@@ -63,6 +63,7 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
             f"{path} has no pair with a label on '{settings.dimension}'; set dimension=NAME to another"
         )
     judged = judge_pairs(judge, found, settings, left_out)
+    judge.conclude()
     result = {
         "reward": judge.label,
         "pairs": path.name,

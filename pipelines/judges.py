@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mmalign.composition import Reward, labels
 from mmalign.types import RewardModel, Sample, Scores
 from rewardmodels.asking import ask
 from rewardmodels.combine import Combined, build, needs_group
+from rewardmodels.defects import Tally
 from rewardmodels.trust.duels import comparer_of
 
 Company = Literal["none", "pairs", "groups"]
@@ -22,6 +23,7 @@ class Judge:
 
     label: str
     model: RewardModel
+    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
 
     @property
     def needs_group(self) -> bool:
@@ -29,8 +31,14 @@ class Judge:
         return needs_group(self.model)
 
     def __call__(self, samples: Sequence[Sample]) -> Scores:
-        """A row a sample; see `rewardmodels.asking`."""
-        return ask(self.model, samples, name=self.label)
+        """A row a sample; see `rewardmodels.asking`. `RuntimeError` where its own errors leave nothing judged."""
+        scores = ask(self.model, samples, name=self.label)
+        self.tally.add(self.label, scores)
+        return scores
+
+    def conclude(self) -> None:
+        """At the end of a run: `RuntimeError` where the reward's own errors struck all it was asked for."""
+        self.tally.conclude(self.label)
 
 
 def load(rewards: Sequence[Reward], *, company: Company = "none") -> list[Judge]:

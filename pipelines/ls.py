@@ -51,7 +51,7 @@ def family(entry: Entry) -> str:
 def rewards() -> Table:
     """The catalogue of reward models: a row each, under headings, in 100 characters."""
     columns = (
-        Column("reward", no_wrap=True, width=23), Column("judges", width=16), Column("dimensions", width=22),
+        Column("reward", no_wrap=True, width=25), Column("judges", width=14), Column("dimensions", width=22),
         Column("licence", width=11), Column("size", width=6), Column("memory", width=10),
     )  # fmt: skip
     table = Table(*columns, title="Rewards", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)

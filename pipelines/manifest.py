@@ -2,9 +2,9 @@
 
 A JSONL row is `{"image" (or "video", "media", "file"): path, "prompt": text}` with optional `id`, `source` (of an
 edit), `reference` (a picture that some rewards compare with), `group` (who is compared with whom, where a reward
-compares; else those of one prompt and source) and anything else, which rewards see as metadata; paths are relative to
-the file. A folder with `manifest.jsonl` is read by it. In any other folder every picture and video is an item, its
-prompt a text file of the same name or the one given.
+compares; else those of one prompt and source) and anything else, which rewards see as metadata, be it in the row or in
+its `metadata`; paths are relative to the file. A folder with `manifest.jsonl` is read by it. In any other folder every
+picture and video is an item, its prompt a text file of the same name or the one given.
 A row that cannot be used stays in the list, with its problem.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mmalign import media
+from mmalign.data.formats import in_words
 
 MANIFEST = "manifest.jsonl"
 FILE_KEYS = ("media", "image", "video", "file", "path")
@@ -46,10 +47,7 @@ class Item:
     @property
     def group(self) -> str:
         """Equal for items that a reward may compare: those of one `group`, or else of one prompt and source."""
-        nested = self.metadata.get("metadata")
         own = self.metadata.get("group")
-        if own is None and isinstance(nested, Mapping):
-            own = nested.get("group")
         source = None if self.source is None else self.source.as_posix()
         return json.dumps([self.prompt, source] if own is None else [own], sort_keys=True)
 
@@ -105,10 +103,8 @@ def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
     try:
         row = json.loads(line)
         json.dumps(row, ensure_ascii=False).encode("utf-8")
-    except json.JSONDecodeError as problem:
-        return Item(unnamed, None, problem=f"{path.name}:{number} is not valid JSON ({problem})")
-    except RecursionError:
-        return Item(unnamed, None, problem=f"{path.name}:{number} is not valid JSON (nested too deep)")
+    except (json.JSONDecodeError, RecursionError) as problem:
+        return Item(unnamed, None, problem=f"{path.name}:{number} is {in_words(problem)}")
     except UnicodeEncodeError:
         return Item(unnamed, None, problem=f"{path.name}:{number} is not text: it holds half a character")
     if not isinstance(row, dict):
@@ -133,11 +129,20 @@ def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
             identity, None, problem=f"{path.name}:{number} has a source that is not the name of a file"
         )
     source = None if row.get("source") is None else path.parent / row["source"]
-    rest = {key: value for key, value in row.items() if key not in OWN_KEYS}
+    rest = _metadata(row)
     beside = rest.get(REFERENCE)
     if isinstance(beside, str) and beside and _mark(path.parent / beside):
         rest[REFERENCE] = (path.parent / beside).as_posix()
     return Item(identity, path.parent / name, own, source, rest)
+
+
+def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says beside its files and words; what it says itself counts more than what its `metadata` does."""
+    outer = {key: value for key, value in row.items() if key not in OWN_KEYS}
+    if not isinstance(outer.get("metadata"), Mapping):
+        return outer
+    inner = outer.pop("metadata")
+    return {**inner, **{key: value for key, value in outer.items() if value is not None or key not in inner}}
 
 
 def _without_twins(items: list[Item]) -> list[Item]:

@@ -56,7 +56,10 @@ class _Decoded:
 
 
 def run(settings: Score) -> Outcome:
-    """Scores everything that has no score yet; see the module for what is written."""
+    """Scores everything that has no score yet; see the module for what is written.
+
+    A reward's own error costs the file, or group, that it struck; `RuntimeError` where it strikes all of them.
+    """
     items = manifest.read(settings.input, prompt=settings.prompt)
     folder = Path(settings.output)
     loaded = judges.load(settings.rewards, company="groups")
@@ -65,8 +68,12 @@ def run(settings: Score) -> Outcome:
     with Shards(folder / "shards") as shards:
         todo = plan.units(loaded, shards)
         already_done = len(items) - sum(len(unit.items) for unit in todo)
+        for judge in loaded:
+            judge.tally.proven = shards.has_any_score(judge.label)
         if todo:
             _score(plan, todo, settings, shards)
+        for judge in loaded:
+            judge.conclude()
         rows = [_row(item, loaded, shards) for item in items]
     unscored = sum(any(found["overall"] is None for found in row["scores"].values()) for row in rows)
     _write_rows(folder / "scores.jsonl", rows)

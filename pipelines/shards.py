@@ -46,6 +46,10 @@ class Shards:
         record = self.records.get(label, {}).get(id)
         return record is not None and record["reason"] is None and record["fingerprint"] == fingerprint
 
+    def has_any_score(self, label: str) -> bool:
+        """Whether the reward has ever judged something."""
+        return any(record["reason"] is None for record in self.records.get(label, {}).values())
+
     def add(self, label: str, record: Record) -> None:
         """Appends a record, unless it says what the last one of its id said."""
         known = self.records.setdefault(label, {})

@@ -19,6 +19,7 @@ from mmalign.data.prompts import prompt_source
 from mmalign.pending import Judging
 from mmalign.policies.base import Policy
 from mmalign.policies.registry import load as load_policy
+from mmalign.policies.sources import fitted_size
 from mmalign.rules import Sum, rule_needs_group
 from mmalign.seeds import seed_of
 from mmalign.shapes.bundle import model_path
@@ -27,8 +28,8 @@ from mmalign.train.distributed import Processes
 from mmalign.train.evaluation import Examination
 from mmalign.train.experience import RewardFunction
 from mmalign.train.loop import HALF_LOSS_SCALE, Counters, Trainer
-from mmalign.train.skips import Skips
-from mmalign.train.stored import Stored, read_pairs, read_samples
+from mmalign.train.sizes import Size
+from mmalign.train.stored import Stored, describe_rows, read_rows
 from mmalign.types import RewardModel
 from pipelines import checks, runs
 from rewardmodels.combine import Combined, build, needs_group
@@ -107,15 +108,12 @@ def build_task(recipe: Recipe, policy: Policy, processes: Processes, *, say: Say
 
 def stored_data(recipe: Recipe, policy: Policy, *, say: Say) -> Stored:
     """The rows of `data.pairs` or `data.samples`."""
-    if recipe.data.pairs is not None:
-        skips = Skips()
-        rows, left_out = read_pairs(recipe.data.pairs, skips)
-        say(f"{counted(len(rows), 'decided pair')}, {left_out} ties and undecided ones left out")
-    else:
-        assert recipe.data.samples is not None
-        skips = Skips(noun="sample")
-        rows = read_samples(recipe.data.samples, recipe, skips)
-        say(counted(len(rows), "stored sample"))
+
+    def fitted(size: Size) -> Size:
+        return (1, *fitted_size(size[1:], policy, recipe.model.size))
+
+    rows, ties, skips = read_rows(recipe, fitted)
+    say(describe_rows(recipe, rows, ties, skips))
     return Stored(rows, policy, recipe, skips)
 
 

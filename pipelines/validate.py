@@ -2,7 +2,8 @@
 
 It shows the resolved YAML, the batch arithmetic on a number of processes, and an estimate of the memory of one
 process, read from the headers of the model's safetensors files: weights, trained parameters with gradients and
-AdamW's two moments, further copies (old, EMA, reference), stored trajectories. Activations are not included.
+AdamW's two moments, further copies (old, EMA, reference), stored trajectories. Activations are not included. Of stored
+data every line and the header of every medium is read: what cannot be used, or is of another size than most, is told.
 """
 
 from __future__ import annotations
@@ -175,6 +176,10 @@ def report(recipe: Recipe, *, num_processes: int = 1) -> str:
         lines.append(f"memory of one process (estimate):\n{memory}")
     else:
         lines.append(f"memory: not estimated, {recipe.model.path} is not on this disk")
+    if recipe.offline:
+        from mmalign.train.stored import describe_rows, read_rows
+
+        lines.append(f"data: {describe_rows(recipe, *read_rows(recipe))}")
     return "\n".join(lines)
 
 

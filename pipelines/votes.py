@@ -2,12 +2,12 @@
 
 Written are the comparisons with settled labels (`p` is the chance that the first is better, ties counted half, and
 `p_tie` the share of ties: soft labels for `train-reward`), and beside them `<name>.votes.json`: every annotator's
-reliability, and how votes were spread.
+reliability, and how votes were spread. Lines that cannot be read are left out and told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mmalign.comparison import Comparison
 from mmalign.console import counted
 from mmalign.data import formats, votes
 from mmalign.data.votes import Method, Settled
+from pipelines.left_out import LeftOut
 from pipelines.tables import write_json
 
 SHOWN = 12
@@ -29,20 +31,31 @@ def run(input: Path, *, output: Path, method: Method, symmetric: bool) -> dict[s
         raise ValueError(f"--method must be dawid-skene or counts, got {method}")
     if output.resolve() == input.resolve():
         raise ValueError(f"--output {output} would overwrite the votes")
-    ballots = votes.gather(formats.read(input))
-    if not ballots:
-        raise ValueError(f"{input} holds no label of a pair")
+    left = LeftOut()
+    ballots = votes.gather(_usable(input, left))
+    left.require(ballots, input, "label of a pair")
     settled = {dim: votes.settle(ballot, method, symmetric=symmetric) for dim, ballot in ballots.items()}
-    num = formats.write(output, votes.merged(formats.read(input), settled, method))
+    num = formats.write(output, votes.merged(_usable(input, LeftOut()), settled, method))
     result = {
         "votes": input.name,
         "method": method,
         "comparisons": num,
+        "left_out": left.num,
         "dimensions": {dim: describe(one) for dim, one in settled.items()},
     }
     write_json(result, output.with_suffix(".votes.json"))
+    left.tell()
     _tell(result, output)
     return result
+
+
+def _usable(input: Path, left: LeftOut) -> Iterator[Comparison]:
+    """The comparisons of a file; one that shows a file twice cannot be told apart in its votes, and is left out."""
+    for comparison in formats.read(input, on_error=left.add):
+        if len({votes.name_of(one) for one in comparison.candidates}) == len(comparison.candidates):
+            yield comparison
+        else:
+            left.add(0, f"comparison {comparison.id}: two of its candidates are the same file")
 
 
 def describe(settled: Settled) -> dict[str, Any]:

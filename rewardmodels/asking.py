@@ -12,17 +12,26 @@ import torch
 
 from mmalign.types import RewardModel, Sample, Scores
 from rewardmodels.combine import group_ids
+from rewardmodels.defects import Defect, in_one_line, report
 
 
 def ask(model: RewardModel, samples: Sequence[Sample], *, name: str | None = None) -> Scores:
     """A row a sample, on the CPU, without gradients. When a batch is refused, its samples are asked for one by one; a
     reward that compares them (`needs_group`) is asked again for those that it does not refuse alone.
 
-    Only a `ValueError` is a refusal; any other error is a defect of the reward and is passed on.
+    A `ValueError` is a refusal. Any other error is a defect of the reward: it costs the same samples, whose reason is
+    a `Defect`, and is logged with its traceback; who asks decides when it is too much (`rewardmodels.defects`).
     """
+    scores = _fitting(model, samples, name or model.name)
+    report(name or model.name, scores)
+    return scores
+
+
+def _fitting(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
+    """The samples of the kinds that the reward judges; the others are told."""
     fitting = [k for k, sample in enumerate(samples) if sample.modality in model.modalities]
     if len(fitting) == len(samples):
-        return _ask(model, samples, name or model.name)
+        return _ask(model, samples, name)
     kinds = " and ".join(sorted(model.modalities))
     reasons = [
         None if sample.modality in model.modalities else f"judges {kinds}, not {sample.modality}"
@@ -30,7 +39,7 @@ def ask(model: RewardModel, samples: Sequence[Sample], *, name: str | None = Non
     ]
     if not fitting:
         return Scores.failed([reason for reason in reasons if reason is not None], model.dimensions)
-    return among(_ask(model, [samples[k] for k in fitting], name or model.name), reasons)
+    return among(_ask(model, [samples[k] for k in fitting], name), reasons)
 
 
 def ask_by_group(model: RewardModel, samples: Sequence[Sample]) -> Scores:
@@ -61,18 +70,17 @@ def joined(parts: Sequence[Scores], names: tuple[str, ...]) -> Scores:
 @torch.no_grad()
 def _ask(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
     try:
-        scores = model(samples=samples)
-    except ValueError as problem:
+        scores = _on_cpu(model(samples=samples))
+    except Exception as problem:  # noqa: BLE001 - a reward is anybody's code: its errors are kept and told
         if len(samples) == 1:
-            return Scores.failed([_words(problem)], model.dimensions)
+            return Scores.failed([_reason(problem)], model.dimensions)
         if getattr(model, "needs_group", False):
-            return _without_broken(model, samples, name, _words(problem))
+            return _without_broken(model, samples, name, _reason(problem))
         return joined([_ask(model, [sample], name) for sample in samples], model.dimensions)
-    if len(scores) != len(samples):
-        raise ValueError(
-            f"{name} gave {len(scores)} scores for {len(samples)} samples: it must give one each"
-        )
-    return _on_cpu(scores)
+    if len(scores) == len(samples):
+        return scores
+    why = f"it gave {len(scores)} scores for {len(samples)} samples and must give one each"
+    return Scores.failed([Defect.of(RuntimeError(why))] * len(samples), model.dimensions)
 
 
 def _without_broken(model: RewardModel, samples: Sequence[Sample], name: str, why: str) -> Scores:
@@ -87,13 +95,13 @@ def _without_broken(model: RewardModel, samples: Sequence[Sample], name: str, wh
 def _refusal(model: RewardModel, sample: Sample) -> str | None:
     try:
         model(samples=[sample])
-    except ValueError as problem:
-        return _words(problem)
+    except Exception as problem:  # noqa: BLE001 - as in `_ask`
+        return _reason(problem)
     return None
 
 
-def _words(problem: ValueError) -> str:
-    return " ".join(str(problem).split())
+def _reason(problem: Exception) -> str:
+    return in_one_line(problem) if isinstance(problem, ValueError) else Defect.of(problem)
 
 
 def _like(scores: Scores, other: Scores | None) -> Scores:

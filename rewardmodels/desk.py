@@ -1,7 +1,8 @@
 """A reward behind a bounded queue: one thread asks it, for as many waiting samples at once as it takes.
 
-Jobs of several clients are judged in one batch. A job that makes the reward fail is judged again alone, so that it
-harms no other; the thread outlives every error of the reward.
+Jobs of several clients are judged in one batch. An error of the reward costs the samples, or the group, that it struck
+(`rewardmodels.asking`): they have no score but a reason. A job whose answer cannot be put together is judged again
+alone, so that it harms no other; the thread outlives every error.
 
 Legend: B samples.
 """

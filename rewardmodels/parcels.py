@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from mmalign.types import Sample
-from rewardmodels import wire
+from rewardmodels.blobs import PART, Blob
+from rewardmodels.blobs import pack as as_files
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,7 @@ class Packed:
     """A sample: its row of the request and its files by name."""
 
     row: dict[str, Any]
-    files: list[tuple[str, wire.Blob]]
+    files: list[tuple[str, Blob]]
 
     @property
     def size(self) -> int:
@@ -69,16 +70,16 @@ def pack(samples: Sequence[Sample], number: int) -> Parcel:
 
 
 def _packed(sample: Sample, number: int) -> Packed | str:
-    files: list[tuple[str, wire.Blob]] = []
+    files: list[tuple[str, Blob]] = []
     row: dict[str, Any] = {"prompt": sample.prompt, "id": sample.id, "metadata": dict(sample.metadata)}
     try:
         for key, pixels in (("media", sample.media), ("source", sample.source)):
             if pixels is None:
                 continue
-            blobs = wire.pack(pixels)
+            blobs = as_files(pixels)
             names = [f"{number}-{key}-{k}" for k in range(len(blobs))]
             files += list(zip(names, blobs, strict=True))
-            texts = [f"{wire.PART}{name}" for name in names]
+            texts = [f"{PART}{name}" for name in names]
             row[key] = texts if len(texts) > 1 else texts[0]
         if not isinstance(sample.prompt, str):
             raise ValueError(f"the prompt must be text, got {type(sample.prompt).__name__}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rewardmodels.resizing import normalised, resize
+from rewardmodels.resizing import normalised, overshooting, resize
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def patchify(frames: Tensor, rule: PixelRule) -> tuple[Tensor, tuple[int, int, i
     frames = resize(frames, size, eight_bit=rule.eight_bit)
     if rule.first_unit:
         size = max(1, round(size[0] / rule.unit)) * rule.unit, max(1, round(size[1] / rule.unit)) * rule.unit
-        frames = resize(frames, size)
+        frames = overshooting(frames, size)  # the processor has floats by then
     missing = -frames.shape[1] % rule.temporal_patch_size
     if missing:
         frames = torch.cat([frames, frames[:, -1:].expand(-1, missing, -1, -1, -1)], 1)

@@ -19,7 +19,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from mmalign.types import Sample
-from rewardmodels.wire import Asked, AskedSample, Blob, Unpacker
+from rewardmodels.blobs import Blob, Unpacker
+from rewardmodels.wire import Asked, AskedSample
 
 BUSY_SECONDS = 1.0
 

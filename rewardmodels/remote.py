@@ -7,7 +7,7 @@
 What is judged, and in which dimensions, is read from the server at the start; a server that is not there is an error
 then. Later nothing stops a training: a sample whose request fails or times out is NaN with the reason, never 0.
 `submit` returns at once, so that a rollout goes on while the server judges. Pixels arrive as they were sent
-(`rewardmodels.wire`), so the scores are those of the reward in this process. A reward that compares samples is sent
+(`rewardmodels.blobs`), so the scores are those of the reward in this process. A reward that compares samples is sent
 whole groups and judges each by itself; what its rule or set takes over a call is the group.
 
 Legend: `B` samples, `D` dimensions.

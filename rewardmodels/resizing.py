@@ -39,6 +39,16 @@ def resize(
     return flat.reshape(*lead, *flat.shape[-3:])
 
 
+def overshooting(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames (..., C, H, W) -> (..., C, *size), bicubic and antialiased; what goes below 0 or above 1 stays there, as
+    where torchvision resizes floats.
+    """
+    if size == tuple(frames.shape[-2:]):
+        return frames
+    flat = _step(frames.reshape(-1, *frames.shape[-3:]), size, "bicubic")
+    return flat.reshape(*frames.shape[:-3], *flat.shape[-3:])
+
+
 def _step(frames: Tensor, size: tuple[int, int], kernel: Kernel) -> Tensor:
     if kernel != "lanczos":
         return F.interpolate(frames, size=size, mode=kernel, antialias=True, align_corners=False)

@@ -8,7 +8,8 @@ Samples of several requests are judged in one batch, but a group by itself where
 (`rewardmodels.desk`). What a request may hold, and what is held of all requests at once, is bounded
 (`rewardmodels.reception`); sizes are checked before anything is decoded. A request takes its place once its body is in,
 and connections that dawdle make way (`rewardmodels.door`), so that slow clients keep nobody out. A client that goes
-away takes its job out of the queue. Errors are `{"error": sentence}`.
+away takes its job out of the queue. Errors are `{"error": sentence}`; an error of a reward's own code costs the sample
+or group that it struck, and is a 500 where that is the whole request.
 
 Legend: `B` samples.
 """
@@ -39,8 +40,10 @@ import mmalign
 from mmalign.types import Scores
 from rewardmodels import reception, wire
 from rewardmodels.asking import among
+from rewardmodels.blobs import Blob, Unpacker
 from rewardmodels.catalog import CATALOG
 from rewardmodels.combine import needs_group
+from rewardmodels.defects import defects
 from rewardmodels.desk import Desk, Full
 from rewardmodels.door import Door, Line
 from rewardmodels.reception import Limits, Order, Refusal, Room
@@ -119,12 +122,12 @@ class Reception:
             return Response(status_code=GONE)
 
     async def _score(self, request: Request, body: bytes, place: reception.Place) -> Response:
-        parts: dict[str, wire.Blob] = {}
+        parts: dict[str, Blob] = {}
         if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             body, parts = await reception.read_form(request, body, self.limits)
         folder = Path(tempfile.mkdtemp(prefix="mmalign-serve-"))
         clean = partial(shutil.rmtree, folder, ignore_errors=True)
-        unpacker = wire.Unpacker(folder, parts)
+        unpacker = Unpacker(folder, parts)
         unpacking = self.decoders.submit(self._unpack, body, unpacker, place)
         work: Future[Any] = unpacking
         try:
@@ -143,7 +146,7 @@ class Reception:
         rows = wire.scores_to_rows(among(scores, order.reasons), order.ids)
         return JSONResponse({"reward": desk.reward.name, "dimensions": list(names), "scores": rows})
 
-    def _unpack(self, body: bytes, unpacker: wire.Unpacker, place: reception.Place) -> tuple[Desk, Order]:
+    def _unpack(self, body: bytes, unpacker: Unpacker, place: reception.Place) -> tuple[Desk, Order]:
         """In a thread: JSON, then pixels."""
         asked = reception.parse(body, self.limits)
         desk = self._desk(asked.reward)
@@ -166,7 +169,10 @@ class Reception:
 
 
 async def answered(judging: Future[Scores], request: Request) -> Scores | None:
-    """The scores, or None when the client went away first; then, and at a timeout, the job leaves the queue."""
+    """The scores, or None when the client went away first; then, and at a timeout, the job leaves the queue.
+
+    `Refusal` 500 where an error of the reward struck every sample; one that struck some is their reason.
+    """
     scores = asyncio.wrap_future(judging)
     gone = asyncio.ensure_future(_gone(request))
     try:
@@ -182,7 +188,10 @@ async def answered(judging: Future[Scores], request: Request) -> Scores | None:
     if problem is not None:
         log.error("the reward failed", exc_info=problem)
         raise Refusal(500, f"the reward failed on this request: {type(problem).__name__}: {problem}")
-    return scores.result()
+    found = scores.result()
+    if len(defects(found)) == len(found):
+        raise Refusal(500, str(defects(found)[0]))
+    return found
 
 
 async def _gone(request: Request) -> None:

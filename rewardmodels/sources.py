@@ -146,7 +146,7 @@ class FileSource:
         """The pairs of the next comparisons; (a, b) are swapped at random, so that position tells nothing."""
         if self.binary:
             return self._crossed(number, progress)
-        made = [pair for row in self._places(number) for pair in self._read(row, self._pairs)]
+        made = [pair for row, new in self._places(number) for pair in self._read(row, self._pairs, new=new)]
         turn = torch.rand(len(made), generator=generator(self.seed, "swap", number)) < 0.5
         return [pair.swapped() if flip else pair for pair, flip in zip(made, turn.tolist(), strict=True)]
 
@@ -160,7 +160,7 @@ class FileSource:
 
     def rated(self, number: int, progress: float) -> list[Sample]:
         """The rated candidates of the next comparisons."""
-        made = [sample for row in self._places(number) for sample in self._read(row, self._rated)]
+        made = [one for row, new in self._places(number) for one in self._read(row, self._rated, new=new)]
         if not made and not self._has_ratings:
             raise ValueError(
                 f"{self.path} holds no ratings of {', '.join(self.dimensions)}: use a loss of pairs"
@@ -171,12 +171,12 @@ class FileSource:
         """Every pair of the file in order, for evaluation."""
         return [pair for row in range(len(self.rows)) for pair in self._read(row, self._pairs)]
 
-    def _places(self, number: int) -> Iterator[int]:
-        """The rows of a bundle."""
+    def _places(self, number: int) -> Iterator[tuple[int, bool]]:
+        """The rows of a bundle, and whether they are read for the first time."""
         num, total = self.comparisons_per_bundle, len(self.rows)
         for place in range(number * num, (number + 1) * num):
             epoch, position = divmod(place, total)
-            yield _order(total, self.seed, epoch)[position]
+            yield _order(total, self.seed, epoch)[position], epoch == 0
 
     def _pairs(self, comparison: Comparison, where: str) -> list[PreferencePair]:
         found = pairs(comparison, self.path.parent, dimensions=self.dimensions)
@@ -186,10 +186,12 @@ class FileSource:
     def _rated(self, comparison: Comparison, where: str) -> list[Sample]:
         return [_placed(s, where) for s in rated_samples(comparison, self.path.parent, self.dimensions)]
 
-    def _read(self, row: int, derive: Callable[[Comparison, str], list[Any]]) -> list[Any]:
+    def _read(
+        self, row: int, derive: Callable[[Comparison, str], list[Any]], *, new: bool = True
+    ) -> list[Any]:
         """What a comparison says; a bad one is told."""
         where = f"{self.path.name}:{self.rows.number(row)}"
-        if self.skips is not None:
+        if self.skips is not None and new:
             self.skips.saw()
         try:
             return derive(parsed(self.rows.record(row)), where)

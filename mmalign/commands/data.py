@@ -88,11 +88,14 @@ def data_export(
 ) -> None:
     """mmalign's own comparisons as parquet, JSONL or a `datasets` folder; reading them back gives the same.
 
+    A bad line is told and harms no other; then the exit code is 3.
+
     Example: [cyan]mmalign data export runs/videoalign.jsonl -o runs/videoalign.parquet[/]
     """
     from pipelines import data as pipeline
 
-    pipeline.export_file(input, output=output, embed=embed, root=media_root)
+    if pipeline.export_file(input, output=output, embed=embed, root=media_root).num:
+        raise typer.Exit(3)
 
 
 @app.command("check")
@@ -195,11 +198,14 @@ def data_votes(
 ) -> None:
     """Votes of several annotators on the same pairs into one soft label a pair; says how reliable each annotator is.
 
+    A bad line is told and harms no other; then the exit code is 3.
+
     Example: [cyan]mmalign data votes runs/votes.jsonl -o runs/pairs.jsonl[/]
     """
     from pipelines import votes as pipeline
 
-    pipeline.run(input, output=output, method=method, symmetric=symmetric)  # type: ignore[arg-type]
+    if pipeline.run(input, output=output, method=method, symmetric=symmetric)["left_out"]:  # type: ignore[arg-type]
+        raise typer.Exit(3)
 
 
 @app.command("shapes")

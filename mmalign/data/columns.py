@@ -22,6 +22,7 @@ from typing import Any
 
 from mmalign.comparison import Comparison
 from mmalign.data import tables
+from mmalign.data.formats import Complaint
 from mmalign.data.records import INPUT_META, to_record
 from mmalign.data.uris import MediaStore
 
@@ -62,15 +63,24 @@ def schema(media: bool = False) -> Any:
     return pa.schema(fields)
 
 
-def write_parquet(path: Path, comparisons: Iterable[Comparison], *, embed: MediaStore | None = None) -> int:
-    """Write comparisons as parquet, whole or not at all; `embed` is where the media to be put in are found."""
+def write_parquet(
+    path: Path,
+    comparisons: Iterable[Comparison],
+    *,
+    embed: MediaStore | None = None,
+    on_error: Complaint | None = None,
+) -> int:
+    """Write comparisons as parquet, whole or not at all; `embed` is where the media to be put in are found.
+
+    A comparison whose media are not there is a ValueError or OSError, or is left out and told to `on_error`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     form, num = schema(embed is not None), 0
-    rows = (_to_row(comparison, embed) for comparison in comparisons)
+    rows = _rows(comparisons, embed, on_error)
     try:
         with pq.ParquetWriter(partial, form, compression="zstd") as out:
             while group := list(islice(rows, ROWS if embed is None else ROWS_WITH_MEDIA)):
@@ -82,7 +92,13 @@ def write_parquet(path: Path, comparisons: Iterable[Comparison], *, embed: Media
     return num
 
 
-def write_dataset(folder: Path, comparisons: Iterable[Comparison], *, embed: MediaStore | None = None) -> int:
+def write_dataset(
+    folder: Path,
+    comparisons: Iterable[Comparison],
+    *,
+    embed: MediaStore | None = None,
+    on_error: Complaint | None = None,
+) -> int:
     """The same rows as a folder that `datasets.load_from_disk` opens. Returns how many."""
     import datasets
     from datasets.arrow_writer import ArrowWriter
@@ -93,8 +109,8 @@ def write_dataset(folder: Path, comparisons: Iterable[Comparison], *, embed: Med
     features = datasets.Features.from_arrow_schema(schema(embed is not None))
     name = "data-00000-of-00001.arrow"
     with ArrowWriter(path=str(folder / name), features=features, writer_batch_size=ROWS_WITH_MEDIA) as writer:
-        for comparison in comparisons:
-            writer.write(_to_row(comparison, embed))
+        for row in _rows(comparisons, embed, on_error):
+            writer.write(row)
         num, _ = writer.finalize()
     state: dict[str, Any] = {"_data_files": [{"filename": name}], "_fingerprint": "mmalign", "_format_columns": None,
              "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": None}  # fmt: skip
@@ -119,6 +135,20 @@ def require_columns(path: Path) -> None:
             f"{path} has no column {', '.join(sorted(missing))}: it is no mmalign.pref/1; import it with "
             "`mmalign data import`"
         )
+
+
+def _rows(
+    comparisons: Iterable[Comparison], embed: MediaStore | None, on_error: Complaint | None
+) -> Iterator[dict[str, Any]]:
+    for number, comparison in enumerate(comparisons, start=1):
+        try:
+            row = _to_row(comparison, embed)
+        except (ValueError, OSError) as problem:
+            if on_error is None:
+                raise
+            on_error(number, f"comparison {comparison.id}: {problem}")
+        else:
+            yield row
 
 
 def _to_row(comparison: Comparison, embed: MediaStore | None) -> dict[str, Any]:

@@ -100,7 +100,12 @@ def parsed(record: bytes | Mapping[str, Any]) -> Comparison:
 def in_words(problem: BaseException) -> str:
     """One line that says what was wrong with a record."""
     if isinstance(problem, json.JSONDecodeError):
-        return f"not valid JSON ({problem.msg} at character {problem.pos})"
+        broken = "; a record is one line" if problem.pos >= len(problem.doc.rstrip()) else ""
+        return f"not valid JSON ({problem.msg} at character {problem.pos}{broken})"
+    if isinstance(problem, RecursionError):
+        return "not valid JSON (nested too deep)"
+    if isinstance(problem, UnicodeDecodeError):
+        return f"not UTF-8 text (byte {problem.start + 1}): save the file as UTF-8"
     text = " ".join(str(problem).split())
     return f"{text} is missing" if isinstance(problem, KeyError) else text or type(problem).__name__
 

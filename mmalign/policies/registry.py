@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from mmalign.attention import set_attention
-from mmalign.hub import fetch, is_id
+from mmalign.hub import fetch, incomplete, is_id, pipeline_lacks
 from mmalign.policies.adapters import LoraWeights
 from mmalign.policies.base import Family, Size
 from mmalign.policies.flux_kontext import FluxKontext
@@ -139,9 +139,16 @@ def load(
     absent = {  # saved without it, as SD3 without its T5: diffusers wants to be told so
         name: None for name in needed if name != "self" and (config.get(name) or [None])[0] is None
     }
-    pipeline = pipeline_class.from_pretrained(
-        str(path), dtype=precision, use_safetensors=True, **{**absent, **chosen.load_options}
-    )
+    try:
+        pipeline = pipeline_class.from_pretrained(
+            str(path), dtype=precision, use_safetensors=True, **{**absent, **chosen.load_options}
+        )
+    except (OSError, ValueError, TypeError) as problem:  # what the libraries make of a file that is lacking
+        unused = [name for name, given in {**absent, **chosen.load_options}.items() if given is None]
+        lacking = pipeline_lacks(_index_of(path).parent, unused)
+        if not lacking:
+            raise
+        raise ValueError(incomplete(path, lacking)) from problem
     if precision == torch.float16 and pipeline.vae.config.get("force_upcast", False):
         pipeline.vae.float()  # this autoencoder overflows in float16
     pipeline.set_progress_bar_config(disable=True)
@@ -149,10 +156,15 @@ def load(
 
 
 def pipeline_config(path: str | Path) -> dict[str, Any]:
-    """The model_index.json of a folder or hub repository."""
+    """What the model_index.json of a folder or hub repository holds."""
+    return dict(json.loads(_index_of(path).read_text(encoding="utf-8")))
+
+
+def _index_of(path: str | Path) -> Path:
+    """Where the model_index.json lies, which is fetched from the hub; ValueError where there is none."""
     index = Path(path) / "model_index.json"
     if index.is_file():
-        return dict(json.loads(index.read_text()))
+        return index
     if Path(path).exists():
         raise ValueError(
             f"{path} is not a pipeline: it has no model_index.json; give the folder that holds one"
@@ -164,4 +176,4 @@ def pipeline_config(path: str | Path) -> dict[str, Any]:
     index = fetch(str(path), ("model_index.json",)) / "model_index.json"
     if not index.is_file():
         raise ValueError(f"{path} on the hub is not a diffusers pipeline: it has no model_index.json")
-    return dict(json.loads(index.read_text(encoding="utf-8")))
+    return index

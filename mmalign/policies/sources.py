@@ -14,10 +14,16 @@ from mmalign.policies.base import Policy, Size
 
 def fitted(source: Tensor, policy: Policy, area: Size | None = None) -> Tensor:
     """`source` as (1, 3, H', W') with the area the policy works at (or `area`) and sides it can divide."""
-    wanted = area or policy.size
-    multiple = 2 * int(policy.pipeline.vae_scale_factor)
     height, width = source.shape[-2:]
-    scale = (wanted[0] * wanted[1] / (height * width)) ** 0.5
-    size = [max(multiple, round(side * scale / multiple) * multiple) for side in (height, width)]
+    size = fitted_size((height, width), policy, area)
     resized: Tensor = F.interpolate(source[None], size=size, mode="bicubic", antialias=True)
     return torch.clamp(resized, 0, 1)
+
+
+def fitted_size(size: Size, policy: Policy, area: Size | None = None) -> Size:
+    """The (height, width) that `fitted` gives a source of this one."""
+    wanted = area or policy.size
+    multiple = 2 * int(policy.pipeline.vae_scale_factor)
+    scale = (wanted[0] * wanted[1] / (size[0] * size[1])) ** 0.5
+    height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in size)
+    return height, width

@@ -108,7 +108,9 @@ def detect(images: Tensor, chunk: int = 256) -> list[Sight]:
     Raises ValueError for a tensor of another form.
     """
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"expected square RGB pictures (B, 3, H, W), got {tuple(images.shape)}")
+        raise ValueError(
+            f"expected square RGB pictures (B, 3, H, W), got {tuple(images.shape)}: crop or pad them to a square"
+        )
     pixels = images.detach().to("cpu", torch.float32).permute(0, 2, 3, 1).numpy()
     return [s for i in range(0, len(pixels), chunk) for s in _detect(pixels[i : i + chunk])]
 

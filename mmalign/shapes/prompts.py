@@ -27,6 +27,7 @@ from mmalign.shapes.specs import (
 
 SPLITS = ("train", "heldout")
 MAX_WORDS = 12
+QUOTED = 80
 OPENINGS: tuple[str, ...] = ("", "a picture of", "a drawing of", "there is", "there are")
 JOINS: dict[str, str | None] = {
     "and": None,
@@ -122,7 +123,7 @@ def parse(prompt: str) -> PromptSpec:
     relation, words = _read_join(words, prompt)
     second, words = read_noun_phrase(words, prompt)
     if words:
-        raise ValueError(f"cannot read '{words[0]}' in prompt '{prompt}': expected its end")
+        raise ValueError(f"cannot read {_quoted(words[0])} in prompt {_quoted(prompt)}: expected its end")
     return canonical((first, second), relation)
 
 
@@ -134,8 +135,8 @@ def read_noun_phrase(words: Sequence[str], prompt: str) -> tuple[Requirement, li
         return left.pop(0) if left and left[0] in choices else None
 
     def fail(expected: str) -> ValueError:
-        found = f"'{left[0]}'" if left else "the end"
-        return ValueError(f"cannot read {found} in prompt '{prompt}': expected {expected}")
+        found = _quoted(left[0]) if left else "the end"
+        return ValueError(f"cannot read {found} in prompt {_quoted(prompt)}: expected {expected}")
 
     number = take(_ONE) or take(tuple(_NUMBERS))
     if number is None:
@@ -153,7 +154,18 @@ def _read_join(words: list[str], prompt: str) -> tuple[str | None, list[str]]:
         parts = join.split()
         if words[: len(parts)] == parts:
             return JOINS[join], words[len(parts) :]
-    raise ValueError(f"cannot read '{words[0]}' in prompt '{prompt}': expected one of {list(JOINS)}")
+    raise ValueError(
+        f"cannot read {_quoted(words[0])} in prompt {_quoted(prompt)}: expected one of {list(JOINS)}"
+    )
+
+
+def _quoted(text: str) -> str:
+    """The start of a text of any length and content, for a sentence.
+
+    >>> _quoted("a big red circle"), len(_quoted("very " * 1000))
+    ("'a big red circle'", 85)
+    """
+    return repr(text if len(text) <= QUOTED else text[:QUOTED] + "...")
 
 
 def split_specs(split: str) -> tuple[PromptSpec, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -68,9 +69,10 @@ class Batch:
         return [self.select(part) for part in rows.split(size)]
 
 
-def sources_of(policy: Policy, prompts: Sequence[Prompt], size: tuple[int, int] | None) -> Tensor | None:
+def sources_of(
+    policy: Policy, given: Sequence[Path | Tensor | None], size: tuple[int, int] | None
+) -> Tensor | None:
     """The source images (B, 1, C, H, W) of edits at a size the policy takes, or None where there are none."""
-    given = [prompt.source for prompt in prompts]
     if all(source is None for source in given):
         return None
     if any(source is None for source in given):
@@ -84,11 +86,19 @@ def sources_of(policy: Policy, prompts: Sequence[Prompt], size: tuple[int, int] 
     return torch.stack(images).to(policy.device)
 
 
-def encode(policy: Policy, prompts: Sequence[Prompt], model: Model, *, guidance: float) -> Conditions:
-    """Each prompt once through the text encoders."""
+def encode(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    model: Model,
+    *,
+    guidance: float,
+    sources: Sequence[Tensor | None] | None = None,
+) -> Conditions:
+    """Each prompt once through the text encoders; `sources` are those of the prompts, decoded already."""
+    given = [prompt.source for prompt in prompts] if sources is None else sources
     return policy.encode(
         [prompt.text for prompt in prompts],
-        sources=sources_of(policy, prompts, model.size),
+        sources=sources_of(policy, given, model.size),
         size=model.size,
         num_frames=model.num_frames,
         guidance=guidance,

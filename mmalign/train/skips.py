@@ -4,10 +4,12 @@ Every training on a file counts in the same way: the source tells bad lines, the
 (`problems`), leaves it out (`Skips.leave_out`) and settles the counts after every update (`Skips.finish`).
 
 One bad line among thousands costs nothing but itself; a file that is mostly bad is refused. The limit: training stops
-when more than `FREE` comparisons and a fifth (`MOST`) of all that were read so far had something wrong, or when nothing
-could be read to the end. A comparison counts each time it is read, in every epoch.
+when more than `FREE` comparisons and a fifth (`MOST`) of all that were read so far had something wrong, or half of them
+when nothing new is left to read. Every count is of different comparisons, by the line they stand on: one counts once,
+however many epochs read it and on whatever process.
 
-Counts depend on the bundles alone: they are added up over the processes after every update and kept in checkpoints.
+Counts depend on the bundles alone: they are brought together over the processes after every update and kept in
+checkpoints.
 
 >>> skips = Skips(read=100, lines=1)
 >>> skips.require_few("pairs.jsonl")
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +36,7 @@ from mmalign.train.distributed import Processes
 from mmalign.types import PreferencePair, Sample
 
 MOST, FREE, SHOWN = 0.2, 10, 5
+LINE, MEDIA = "line", "media"
 WHERE = "where"
 """The key of a sample's metadata that names its file and line."""
 Thing = PreferencePair | Sample
@@ -92,7 +96,8 @@ def samples_of(items: Sequence[Item]) -> list[Sample]:
 
 @dataclass
 class Skips:
-    """`read` comparisons so far; `lines` of them were none, `media` had some that cannot be read. First reasons."""
+    """`read` different comparisons so far; `lines` of them were none, `media` had some that cannot be used. First
+    reasons."""
 
     read: int = 0
     lines: int = 0
@@ -100,8 +105,9 @@ class Skips:
     reasons: list[str] = field(default_factory=list)
     noun: str = "comparison"
     """What the file holds, if it is something else."""
-    _new: list[int] = field(default_factory=lambda: [0, 0, 0])  # of this process, not yet added up
-    _told: list[str] = field(default_factory=list)
+    _known: set[int] = field(default_factory=set)  # marks of the bad ones that are counted
+    _seen: int = 0  # of this process, not yet added up, like those that are told: kind, place, reason
+    _told: set[tuple[str, str, str]] = field(default_factory=set)
 
     @property
     def bad(self) -> int:
@@ -109,19 +115,17 @@ class Skips:
         return self.lines + self.media
 
     def saw(self) -> None:
-        """A comparison more was read."""
-        self._new[0] += 1
+        """A comparison was read for the first time."""
+        self._seen += 1
 
     def bad_line(self, where: str, reason: str) -> None:
         """It is none."""
-        self._new[1] += 1
-        self._told.append(f"{where}: {reason}")
+        self._told.add((LINE, where, reason))
 
     def bad_media(self, found: Iterable[tuple[str, str]]) -> None:
-        """(where, reason) of samples that cannot be read; a comparison counts once."""
+        """(where, reason) of samples that cannot be used."""
         first = dict(reversed(list(found)))
-        self._new[2] += len(first)
-        self._told += [f"{where}: {reason}" for where, reason in first.items()]
+        self._told |= {(MEDIA, where, reason) for where, reason in first.items()}
 
     def leave_out(self, items: Sequence[Item], bad: Mapping[int, str]) -> list[Item]:
         """The items that have nothing to do with what is `bad` (`problems`), which is counted."""
@@ -130,21 +134,31 @@ class Skips:
         return [item for item, reasons in zip(items, told, strict=True) if not reasons]
 
     def settle(self, processes: Processes | None = None) -> None:
-        """Add up what happened since, over all processes (which must all come here)."""
-        counts, told = [float(n) for n in self._new], sorted(set(self._told))
+        """Add what happened since, over all processes (which must all come here)."""
+        seen, told = float(self._seen), {"\x00".join(one) for one in self._told}
         if processes is not None:
-            counts = processes.sum(counts)
-            told = processes.union(told) if counts[1] or counts[2] else told
-        self.read, self.lines, self.media = (
-            n + int(more) for n, more in zip((self.read, self.lines, self.media), counts, strict=True)
-        )
-        self.reasons += [one for one in told if one not in self.reasons][: SHOWN - len(self.reasons)]
-        self._new, self._told = [0, 0, 0], []
+            seen, anything = processes.sum([seen, float(len(told))])
+            told = set(processes.union(told)) if anything else told
+        self.read += int(seen)
+        for kind, where, reason in sorted(one.split("\x00", 2) for one in told):
+            self._count(kind, where, reason)
+        self._seen, self._told = 0, set()
+
+    def _count(self, kind: str, where: str, reason: str) -> None:
+        """A bad comparison, unless it is counted already."""
+        mark = int.from_bytes(blake2b(where.encode("utf-8", "replace"), digest_size=7).digest(), "big")
+        if mark in self._known:
+            return
+        self._known.add(mark)
+        self.lines += kind == LINE
+        self.media += kind == MEDIA
+        if len(self.reasons) < SHOWN:
+            self.reasons.append(f"{where}: {reason}")
 
     def require_few(self, name: str, *, last: bool = False) -> None:
-        """ValueError where too much is bad; `last` says that nothing more will be read."""
-        nothing = last and self.bad == self.read > 0
-        if nothing or self.bad > FREE + MOST * self.read:
+        """ValueError where too much is bad; `last` says that nothing new will be read."""
+        mostly = last and 2 * self.bad >= self.read > 0
+        if mostly or self.bad > FREE + MOST * self.read:
             raise ValueError(
                 f"{name}: {self.bad} of {counted(self.read, self.noun)} cannot be used "
                 f"({'; '.join(self.reasons[:2])}){self._mend}"
@@ -152,8 +166,9 @@ class Skips:
 
     def finish(self, name: str, *, last: bool, processes: Processes) -> dict[str, float]:
         """After an update: what was left out so far, as numbers to log; ValueError where it is too much."""
+        before = self.read
         self.settle(processes)
-        self.require_few(name, last=last)
+        self.require_few(name, last=last or self.read == before)  # nothing new: all of the file was read
         return {"skipped_lines": float(self.lines), "skipped_media": float(self.media)}
 
     def as_dict(self) -> dict[str, Any]:
@@ -165,8 +180,8 @@ class Skips:
         if not self.bad:
             return ""
         shown = "".join(f"\n  {reason}" for reason in self.reasons)
-        kinds = f"{counted(self.lines, 'bad line')}, {self.media} with media or texts that cannot be read"
-        return f"left out {self.bad} of {counted(self.read, self.noun)} read ({kinds}):{shown}"
+        kinds = f"{counted(self.lines, 'bad line')}, {self.media} with media or texts that cannot be used"
+        return f"left out {self.bad} of {counted(self.read, self.noun)}, each counted once ({kinds}):{shown}"
 
     @property
     def _mend(self) -> str:
@@ -180,7 +195,12 @@ class Skips:
         """For a checkpoint."""
         counts = torch.tensor([self.read, self.lines, self.media])
         text = "\x00".join(self.reasons).encode("utf-8", "replace")
-        return {"skips": counts, "skip_reasons": torch.tensor(list(text), dtype=torch.uint8)}
+        known = torch.tensor(sorted(self._known), dtype=torch.long)
+        return {
+            "skips": counts,
+            "skip_reasons": torch.tensor(list(text), dtype=torch.uint8),
+            "skip_marks": known,
+        }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state`; one without counts was made where none were kept."""
@@ -189,6 +209,7 @@ class Skips:
         self.read, self.lines, self.media = (int(n) for n in state["skips"])
         text = bytes(state["skip_reasons"].tolist()).decode()
         self.reasons = text.split("\x00") if text else []
+        self._known = set(state["skip_marks"].tolist()) if "skip_marks" in state else set()
 
 
 def _parts(item: Thing) -> tuple[Thing, ...]:

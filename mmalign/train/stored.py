@@ -4,7 +4,8 @@ Pairs file: comparisons whose annotations of dimension `overall` decide pairs; t
 Samples file: JSONL with `prompt`, `media` and, for rwr, `reward`. Paths are relative to the file.
 
 With `skips` a bad line, or an item whose media cannot be read, is left out and counted there; the others of its
-micro-batch teach what they would without it. Without, it is a `ValueError` with its line.
+micro-batch teach what they would without it. Without, it is a `ValueError` with its line. Media stand together in
+batches, so `read_rows` also leaves out those of another size than most, by their headers, before training.
 
 Shape legend: `B` rows, `T` frames, `C H W` pixels.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mmalign.config import Recipe
+from mmalign.console import counted
 from mmalign.data.comparisons import pairs
 from mmalign.data.formats import in_words, parsed
 from mmalign.data.prompts import Prompt
@@ -30,6 +32,7 @@ from mmalign.seeds import generator
 from mmalign.train.credit import without_ties
 from mmalign.train.experience import Batch, encode
 from mmalign.train.methods import METHODS
+from mmalign.train.sizes import Size, odd_ones
 from mmalign.train.skips import Skips, every_line
 from mmalign.types import PreferencePair, as_frames
 
@@ -45,6 +48,61 @@ class Row:
     credit: float
     rejected: Path | None = None
     where: str = ""
+
+
+def read_rows(recipe: Recipe, fitted: Callable[[Size], Size] | None = None) -> tuple[list[Row], int, Skips]:
+    """The usable rows of `data.pairs` or `data.samples`, how many ties were left out, and what else was.
+
+    `fitted` says what the size of an edit's source becomes; without it sources are not compared. `ValueError` names
+    files and lines where too many cannot be used.
+    """
+    if recipe.data.pairs is not None:
+        path, skips = recipe.data.pairs, Skips()
+        rows, ties = read_pairs(path, skips)
+    else:
+        assert recipe.data.samples is not None
+        path, skips, ties = recipe.data.samples, Skips(noun="sample"), 0
+        rows = read_samples(path, recipe, skips)
+    return of_one_size(rows, skips, path, fitted), ties, skips
+
+
+def describe_rows(recipe: Recipe, rows: Sequence[Row], ties: int, skips: Skips) -> str:
+    """What there is to learn from, and what was left out of it so far."""
+    told = counted(len(rows), "stored sample")
+    if recipe.data.pairs is not None:
+        told = f"{counted(len(rows), 'decided pair')}, {ties} ties and undecided ones left out"
+    return f"{told}\n{skips.summary()}" if skips.bad else told
+
+
+def of_one_size(
+    rows: Sequence[Row], skips: Skips, name: str, fitted: Callable[[Size], Size] | None = None
+) -> list[Row]:
+    """The rows whose media have the size that most have; the others are counted, and too many are a `ValueError`."""
+    require_one_kind(rows, name)
+    bad = odd_ones(
+        [[path for path in (row.media, row.rejected) if path is not None] for row in rows],
+        "bring all to one size",
+    )
+    if fitted is not None:
+        sources = [[] if row.prompt.source is None else [row.prompt.source] for row in rows]
+        bad = odd_ones(sources, "bring all sources to one aspect ratio", fitted) | bad
+    skips.bad_media((rows[k].where, why) for k, why in sorted(bad.items()))
+    skips.settle()
+    skips.require_few(name)
+    if len(bad) == len(rows):
+        raise ValueError(f"{name}: nothing to learn from: {bad[0]}")
+    return [row for k, row in enumerate(rows) if k not in bad]
+
+
+def require_one_kind(rows: Sequence[Row], name: str) -> None:
+    """ValueError where edits and generation stand in one file."""
+    edits = [row.where for row in rows if row.prompt.source is not None]
+    others = [row.where for row in rows if row.prompt.source is None]
+    if edits and others:
+        raise ValueError(
+            f"{name}: {len(edits)} of {counted(len(rows), 'row')} have a source ({edits[0]}) and the others none "
+            f"({others[0]}): keep edits and generation apart"
+        )
 
 
 def read_pairs(path: str | Path, skips: Skips | None = None) -> tuple[list[Row], int]:
@@ -138,31 +196,29 @@ class Stored:
     def batch(self, iteration: int, index: tuple[int, ...], num: int) -> Batch | None:
         """Of the samples numbered `index` of an iteration of `num` those that can be read; None without any."""
         order = self.order(iteration, num)
-        read = [(i, self.rows[order[i]], self._media(self.rows[order[i]])) for i in index]
-        kept = [(i, row, media) for i, row, media in read if media is not None]
+        read = [(i, self.rows[order[i]], self._read(self.rows[order[i]])) for i in index]
+        kept = [(i, row, *found) for i, row, found in read if found is not None]  # index, row, source, media
         if not kept:
             return None
         conditions = encode(
-            self.policy, [row.prompt for _, row, _ in kept], self.recipe.model,
-            guidance=self.recipe.method.encoded_guidance,
+            self.policy, [row.prompt for _, row, *_ in kept], self.recipe.model,
+            guidance=self.recipe.method.encoded_guidance, sources=[source for _, _, source, _ in kept],
         )  # fmt: skip
-        losers = [media[1] for _, _, media in kept if len(media) > 1]
+        losers = [media[1] for *_, media in kept if len(media) > 1]
         return Batch(
-            torch.tensor([i for i, _, _ in kept]),
-            self._latents([media[0] for _, _, media in kept]),
+            torch.tensor([i for i, *_ in kept]),
+            self._latents([media[0] for *_, media in kept]),
             conditions,
-            torch.tensor([row.credit for _, row, _ in kept], device=self.policy.device),
+            torch.tensor([row.credit for _, row, *_ in kept], device=self.policy.device),
             loser=self._latents(losers) if losers else None,
         )
 
-    def _media(self, row: Row) -> list[Tensor] | None:
-        """Frames of the chosen and the rejected; None where they, or the source, cannot be read, which is counted."""
-        if self.skips is not None:
-            self.skips.saw()
+    def _read(self, row: Row) -> tuple[Tensor | None, list[Tensor]] | None:
+        """Frames of the source, and of the chosen and the rejected; None where one cannot be read, which is counted."""
+        source = row.prompt.source
         try:
-            if self.skips is not None and row.prompt.source is not None:
-                as_frames(row.prompt.source)  # it is read again where it is encoded
-            return [as_frames(path) for path in (row.media, row.rejected) if path is not None]
+            decoded = None if source is None else as_frames(source)
+            return decoded, [as_frames(path) for path in (row.media, row.rejected) if path is not None]
         except (ValueError, OSError) as problem:
             if self.skips is None:
                 raise

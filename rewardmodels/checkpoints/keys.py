@@ -15,6 +15,7 @@ from torch import Tensor
 
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.|base_model\.model\.)+")
 _ADAPTER = re.compile(r"^(?P<of>.+)\.lora_(?P<side>embedding_[AB]|[AB])(?:\.default)?(?:\.weight)?$")
+_BASE = ".base_layer."
 HEADS = ("rm_head", "rm_heads")
 
 
@@ -62,7 +63,7 @@ def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in state.items():
         if ".original_module." in name:
             continue
-        key = modern(name.replace(".modules_to_save.default", "").replace(".base_layer.", "."))
+        key = modern(name.replace(".modules_to_save.default", "").replace(_BASE, "."))
         if key in found:
             raise ValueError(f"two weights of the checkpoint are called {key}: it is not one state dict")
         found[key] = value
@@ -72,10 +73,13 @@ def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def merged(state: Mapping[str, Tensor], adapter: Adapter | None) -> tuple[dict[str, Tensor], int]:
     """Weights with every adapter added in (W + alpha / r * B A), under current names, and how many there were.
 
-    An adapter whose B is zero everywhere was never trained: all of them zero is an error.
+    An adapter whose B is zero everywhere was never trained: all of them zero is an error, and so is a weight that
+    peft calls a `base_layer` without an adapter to it.
     """
     found = plain({name: value for name, value in state.items() if not _ADAPTER.match(name)})
-    sides: dict[str, dict[str, Tensor]] = {}
+    sides: dict[str, dict[str, Tensor]] = {
+        modern(name.replace(_BASE, ".")): {} for name in state if name.endswith(f"{_BASE}weight")
+    }
     for name, value in state.items():
         match = _ADAPTER.match(name)
         if match:
@@ -100,7 +104,7 @@ def _delta(key: str, side: Mapping[str, Tensor], adapter: Adapter) -> Tensor:
     table = "embedding_A" in side
     names = ("embedding_A", "embedding_B") if table else ("A", "B")
     if set(side) != set(names):
-        raise ValueError(f"the adapter of {key} is incomplete: it has {', '.join(sorted(side))}")
+        raise ValueError(f"the adapter of {key} is incomplete: it has {', '.join(sorted(side)) or 'nothing'}")
     a, b = (side[name].float() for name in names)
     delta = adapter.scale(a.shape[0]) * (b @ a)
     return delta.T if table else delta

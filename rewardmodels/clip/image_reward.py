@@ -57,7 +57,7 @@ def build(tensors: Mapping[str, Tensor], *, source: str, dtype: torch.dtype) -> 
             raise ValueError(f"{source} has a weight {name}: this is not an ImageReward checkpoint")
         parts[part][rest] = item.to(dtype) if item.is_floating_point() else item
     weights = parts["blip"]
-    lacking = [name for name in (_PATCH, _WORDS, _POSITIONS) if name not in weights]
+    lacking = [name for name in _SIZED if name not in weights]
     if lacking:
         raise ValueError(f"{source} has no blip.{lacking[0]}: this is not an ImageReward checkpoint")
     with torch.device("meta"):
@@ -69,6 +69,11 @@ def build(tensors: Mapping[str, Tensor], *, source: str, dtype: torch.dtype) -> 
 _PATCH = "visual_encoder.patch_embed.proj.weight"
 _WORDS = "text_encoder.embeddings.word_embeddings.weight"
 _POSITIONS = "text_encoder.embeddings.position_embeddings.weight"
+_PLACES = "visual_encoder.pos_embed"
+_INNER = "visual_encoder.blocks.0.mlp.fc1.weight"
+_TEXT_INNER = "text_encoder.encoder.layer.0.intermediate.dense.weight"
+_SIZED = (_PATCH, _WORDS, _POSITIONS, _PLACES, _INNER, _TEXT_INNER)
+"""The weights whose shapes say how large the encoders are."""
 
 
 def _num_layers(weights: Mapping[str, Tensor], prefix: str) -> int:
@@ -88,8 +93,8 @@ def _width(width: int) -> int:
 def _picture_encoder(weights: Mapping[str, Tensor]) -> PictureEncoder:
     width, _, patch, _ = weights[_PATCH].shape
     return PictureEncoder(
-        width=_width(width), patch=patch, num_positions=weights["visual_encoder.pos_embed"].shape[1],
-        inner=weights["visual_encoder.blocks.0.mlp.fc1.weight"].shape[0],
+        width=_width(width), patch=patch, num_positions=weights[_PLACES].shape[1],
+        inner=weights[_INNER].shape[0],
         num_layers=_num_layers(weights, "visual_encoder.blocks."),
     )  # fmt: skip
 
@@ -98,7 +103,7 @@ def _text_encoder(weights: Mapping[str, Tensor]) -> TextEncoder:
     num_words, width = weights[_WORDS].shape
     return TextEncoder(
         num_words=num_words, num_positions=weights[_POSITIONS].shape[0], width=_width(width),
-        inner=weights["text_encoder.encoder.layer.0.intermediate.dense.weight"].shape[0],
+        inner=weights[_TEXT_INNER].shape[0],
         num_layers=_num_layers(weights, "text_encoder.encoder.layer."), picture_width=weights[_PATCH].shape[0],
     )  # fmt: skip
 

@@ -21,6 +21,7 @@ def _line(
 
 MODEL = "that of the model"
 EDITS, IMAGES = ("edit",), ("image",)
+TWO = {"image": "images", "video": "videos as frames"}
 WINS, WITHIN = ("win_rate",), "[0, 1], win rate within a group"
 LINES: Mapping[str, Mapping[str, Any]] = {
     "editscore": _line(
@@ -110,6 +111,26 @@ LINES: Mapping[str, Mapping[str, Any]] = {
         "UnifiedReward-Edit, two edits of one picture: which is better, in both orders", WINS, WITHIN, EDITS,
         "MIT (code)", "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b", "17 GB", over_sets=True,
     ),
+    "unifiedreward-edit-scores": _line(
+        "UnifiedReward-Edit, two edits of one picture: a score for each, in both orders", ("win_rate", "score"),
+        "unbounded, mean of its scores within a group", EDITS, "MIT (code)", "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b",
+        "17 GB", over_sets=True,
+    ),
+    **{
+        f"unifiedreward-think-{kind}": _line(
+            f"UnifiedReward-Think, two {shown}: marks with reasons first, then which is better, in both orders", WINS,
+            WITHIN, (kind,), "MIT (code)", "CodeGoat24/UnifiedReward-Think-qwen3vl-8b", "17 GB", over_sets=True,
+        )
+        for kind, shown in TWO.items()
+    },
+    **{
+        f"unifiedreward-flex-{kind}": _line(
+            f"UnifiedReward-Flex, two {shown}: criteria of its own in three categories, in both orders",
+            ("win_rate", "criteria"), "[0, 1], half win rate, half categories won, within a group", (kind,),
+            "MIT (code)", "CodeGoat24/UnifiedReward-Flex-qwen3vl-8b", "17 GB", over_sets=True,
+        )
+        for kind, shown in TWO.items()
+    },
     "one-or-two": _line(
         "any instruction model, two images: the probabilities of 1 and 2, log-odds averaged over both orders",
         WINS, WITHIN, IMAGES, MODEL, over_sets=True,

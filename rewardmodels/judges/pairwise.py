@@ -1,10 +1,11 @@
 """Judges of pairs in words: asked in both orders, and undecided where the order decides.
 
 Text verdicts that contradict each other are a tie (0.5) and counted as inconsistent. From token probabilities the two
-orders' log-odds are averaged, which cancels a constant liking for the first place.
+orders' log-odds are averaged, and so are the numbers of judges that give each of two its own: that cancels a constant
+liking for the first place.
 
 `WinRate` makes such a judge a reward for groups: each sample's mean win over the others of its prompt (Pref-GRPO,
-arXiv 2508.20751). Its scores mean something within a call only.
+arXiv 2508.20751), and the mean of its own numbers. Its scores mean something within a call only.
 
 Legend: P pairs, B samples.
 """
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
+from statistics import fmean
 
 from mmalign.types import Modality, Sample, Scores, content_of
 from rewardmodels.batching import prepare
@@ -22,10 +24,11 @@ from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling,
 from rewardmodels.judges.settings import JudgeFile, Pair
 from rewardmodels.judges.speaking import Shown, collected, own_modalities, own_name, share_of, show
 from rewardmodels.judges.verdicts import Unreadable
-from rewardmodels.judges.winners import winner
+from rewardmodels.judges.winners import PARTS, Outcome, larger, outcome
 from rewardmodels.judges.wording import Wording
 
 Compared = tuple[Sample, Sample]
+_Said = tuple[Outcome, str]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Decision:
     backward: float = math.nan
     """From the swapped order, turned back."""
     answers: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Numbers of the first and of the second, each the mean over both orders."""
 
     @property
     def consistent(self) -> bool:
@@ -89,6 +94,11 @@ class PairJudge:
 
     name, modalities = own_name, own_modalities
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The numbers that each of two gets beside the verdict."""
+        return PARTS.get(self.pair.style, ())
+
     def compare(self, pairs: Sequence[Compared]) -> list[Decision]:
         """One decision a pair; one that cannot be judged has a reason and harms no other."""
         made: list[Decision | None] = [None] * len(pairs)
@@ -121,40 +131,48 @@ class PairJudge:
         pictures |= {"first": first.pictures["media"], "second": second.pictures["media"]}
         return ask(*self.wording.fill({"prompt": first.prompt}, pictures))
 
-    def _verdicts(self, asked: Sequence[Question]) -> list[tuple[float, str] | str]:
-        """For each question p(first) and the words, or a problem."""
+    def _verdicts(self, asked: Sequence[Question]) -> list[_Said | str]:
+        """What is said of the two of each question, or a problem."""
         if self.pair.style == "probability":
             return [self._share(words) for words in self.engine.first_words(asked, self.pair.words)]
         draw = self.pair.draw
         sampling = Sampling(draw.max_tokens, draw.temperature, draw.top_p, draw.top_k, self.seed)
         return [self._read(answer) for answer in self.engine.generate(asked, [sampling] * len(asked))]
 
-    def _share(self, words: Words) -> tuple[float, str] | str:
+    def _share(self, words: Words) -> _Said | str:
         shares = share_of(words, self.pair.min_mass)
-        return shares if isinstance(shares, str) else (shares[0], "")
+        return shares if isinstance(shares, str) else (Outcome(shares[0]), "")
 
-    def _read(self, answer: Answer) -> tuple[float, str] | str:
+    def _read(self, answer: Answer) -> _Said | str:
         assert self.pair.style != "probability"
         if answer.problem is not None:
             return answer.problem
         try:
-            return winner(answer.text, self.pair.style, self.pair.key), answer.text
+            return outcome(answer.text, self.pair.style, self.pair.key), answer.text
         except Unreadable as problem:
             return f"{problem} (cut off)" if answer.cut else str(problem)
 
-    def _decide(self, there: tuple[float, str] | str, back: tuple[float, str] | str) -> Decision:
+    def _decide(self, there: _Said | str, back: _Said | str) -> Decision:
         for name, one in (("as given", there), ("swapped", back)):
             if isinstance(one, str):
                 return Decision(reason=f"{name}: {one}")
         assert not isinstance(there, str) and not isinstance(back, str)
-        forward, backward = there[0], 1 - back[0]
+        forward, backward = there[0].first, 1 - back[0].first
+        parts = {name: _both(numbers, back[0].parts[name]) for name, numbers in there[0].parts.items()}
         if self.pair.style == "probability":
             chance = 1 / (1 + math.exp(-(_logit(forward) + _logit(backward)) / 2))
+        elif self.pair.style == "scores":
+            chance = larger(*parts["score"])
         elif _side(forward) * _side(backward) < 0:
             chance = 0.5
         else:
             chance = (forward + backward) / 2
-        return Decision(chance, None, forward, backward, (there[1], back[1]))
+        return Decision(chance, None, forward, backward, (there[1], back[1]), parts)
+
+
+def _both(there: tuple[float, float], back: tuple[float, float]) -> tuple[float, float]:
+    """The numbers of two, each the mean of both orders."""
+    return (there[0] + back[1]) / 2, (there[1] + back[0]) / 2
 
 
 def _logit(chance: float) -> float:
@@ -164,10 +182,11 @@ def _logit(chance: float) -> float:
 
 @dataclass(eq=False)
 class WinRate:
-    """A pair judge as a reward: the mean p(this is better) over all others of the same prompt and source."""
+    """A pair judge as a reward: the mean p(this is better) over all others of the same prompt and source, and the means
+    of the numbers that it got beside them; `overall` is the mean of those that the judge file names.
+    """
 
     judge: PairJudge
-    dimensions: tuple[str, ...] = ("win_rate",)
     differentiable: bool = False
     needs_group: bool = True
 
@@ -181,29 +200,35 @@ class WinRate:
         """What the judge compares."""
         return self.judge.modalities
 
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The win rate, and the judge's numbers."""
+        return ("win_rate", *self.judge.parts)
+
     def __call__(self, *, samples: Sequence[Sample]) -> Scores:
-        """Win rates in [0, 1]; a sample without rivals, or whose every comparison failed, has a reason."""
+        """Means within groups; a sample without rivals, or whose every comparison failed, has a reason."""
         groups: dict[object, list[int]] = {}
         for i, sample in enumerate(samples):
             key = (sample.prompt, sample.group, content_of(sample.source))
             groups.setdefault(key, []).append(i)
         places = [pair for members in groups.values() for pair in combinations(members, 2)]
         decisions = self.judge.compare([(samples[i], samples[j]) for i, j in places])
-        wins: Mapping[int, list[float]] = {i: [] for i in range(len(samples))}
+        got: Mapping[int, list[Mapping[str, float]]] = {i: [] for i in range(len(samples))}
         problems: dict[int, str] = {}
         for (i, j), one in zip(places, decisions, strict=True):
             if one.reason is not None:
                 problems |= {i: one.reason, j: one.reason}
                 continue
-            wins[i].append(one.probability)
-            wins[j].append(1 - one.probability)
-        return collected([_rate(wins[i], problems.get(i)) for i in range(len(samples))], self.dimensions)
+            every = {"win_rate": (one.probability, 1 - one.probability), **one.parts}
+            got[i].append({name: first for name, (first, _) in every.items()})
+            got[j].append({name: second for name, (_, second) in every.items()})
+        found = [self._mean(got[i], problems.get(i)) for i in range(len(samples))]
+        return collected(found, self.dimensions)
 
-
-def _rate(wins: Sequence[float], problem: str | None) -> Review:
-    if not wins:
-        return Review(
-            reason=problem or "nothing to compare with: a win rate needs several samples of one prompt"
-        )
-    rate = math.fsum(wins) / len(wins)
-    return Review({"win_rate": rate}, rate)
+    def _mean(self, got: Sequence[Mapping[str, float]], problem: str | None) -> Review:
+        if not got:
+            return Review(
+                reason=problem or "nothing to compare with: a win rate needs several samples of one prompt"
+            )
+        rates = {name: fmean(one[name] for one in got) for name in self.dimensions}
+        return Review(rates, fmean(rates[name] for name in self.judge.pair.overall))

@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from mmalign.config import Section, load_config
+from rewardmodels.judges.winners import PARTS
 
 FOLDER = Path(__file__).resolve().parent / "files"
 Picture = Literal["source", "media"]
@@ -99,18 +100,28 @@ class Principles(Section):
 
 
 class Pair(Section):
-    """Which of two is better, asked in both orders: in words, or from the probabilities of two `words`, the first of
-    which says that the first is better.
+    """Which of two is better, asked in both orders: in words (`winners` has the styles), or from the probabilities of
+    two `words`, the first of which says that the first is better.
+
+    Within a group a sample's score is the mean of what `overall` names: `win_rate`, or numbers that the style gives.
     """
 
     kind: Literal["pair"]
     wording: str
-    style: Literal["sentence", "tag", "json", "probability"] = "sentence"
+    style: Literal["sentence", "tag", "json", "criteria", "scores", "probability"] = "sentence"
     key: str = "answer"
+    overall: tuple[Literal["win_rate", "criteria", "score"], ...] = ("win_rate",)
     words: tuple[str, str] = ("1", "2")
     shows: tuple[Literal["source"], ...] = ("source",)
     draw: Draw = Draw()
     min_mass: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+
+    @model_validator(mode="after")
+    def _has_these(self) -> Pair:
+        known = ("win_rate", *PARTS.get(self.style, ()))
+        if not self.overall or not set(self.overall) <= set(known):
+            raise ValueError(f"overall of style {self.style} must name some of {', '.join(known)}")
+        return self
 
 
 class YesNo(Section):

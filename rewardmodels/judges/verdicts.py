@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 Format = Literal["json_list", "json_fields", "lines", "tag", "free"]
 QUOTED = 80
-_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _MISSING = re.compile(r"n\s*/\s*a|not applicable", re.IGNORECASE)
 
 
@@ -161,7 +161,7 @@ def _written(text: str, field: Number) -> float:
     words = text.strip().strip("*_`\"' ").rstrip(".")
     if _MISSING.match(words):
         return _number("N/A", field)
-    match = re.match(rf"({_NUMBER})(?:\s*(?:/|out of)\s*({_NUMBER}))?(?![\w%])", words)
+    match = re.match(rf"({NUMBER})(?:\s*(?:/|out of)\s*({NUMBER}))?(?![\w%])", words)
     if match is None:
         raise Unreadable(f"'{field.words}' is no number: {quote(words)}")
     if match[2] is not None and float(match[2]) != field.high:

@@ -116,6 +116,11 @@ def text(words: str) -> Make:
     return lambda path: path.write_text(words)
 
 
+def astray(path: Path) -> None:
+    """A link to a file that is not there."""
+    path.symlink_to("nowhere.png")
+
+
 def nothing(path: Path) -> None:
     """No file at all."""
 
@@ -125,8 +130,9 @@ FILES: dict[str, tuple[Make, str]] = {
     "UPPER.PNG": (plain(), SCORED),
     "größe 圆.png": (plain(), SCORED),
     "missing.png": (nothing, "no such file"),
+    "astray.png": (astray, "a link to nowhere.png, which is not there"),
     "folder.png": (lambda path: path.mkdir(), "no such file"),
-    "empty.png": (text(""), "not a picture"),
+    "empty.png": (text(""), "is empty (0 bytes)"),
     "text.jpg": (text("not a picture"), "not a picture"),
     "notes.docx": (text("x"), "known are"),
     "cut.png": (cut("picture", 0.5), "cut short"),
@@ -161,7 +167,7 @@ FILES: dict[str, tuple[Make, str]] = {
     "sound.mp4": (sound, "sound only"),
     "cut.mp4": (cut("video", 0.5), "damaged"),
     "cut.mkv": (cut("video", 0.5), "cut short"),
-    "empty.mp4": (text(""), "damaged"),
+    "empty.mp4": (text(""), "is empty (0 bytes)"),
     "list.mp4": (text("#EXTM3U\n#EXTINF:1,\nfine.mp4\n#EXT-X-ENDLIST\n"), "damaged"),
     "text.mkv": (text("no film"), "damaged"),
 }
@@ -279,6 +285,21 @@ def test_a_reason_is_one_line_for_people(outcome: dict[str, Any]) -> None:
     reasons = [reason for row in outcome["rows"] for reason in row["reasons"].values()]
     assert reasons and all("\n" not in reason and len(reason) < 6000 for reason in reasons)
     assert not any("Traceback" in reason or "object at 0x" in reason for reason in reasons)
+
+
+def test_nothing_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    """Every file that is named as a picture or video stands in the table, read or told why not."""
+    made = [name for name in FILES if name not in ("missing.png", "folder.png", "notes.docx", "UPPER.PNG")]
+    for name in made:
+        FILES[name][0](tmp_path / name)
+    with pytest.raises(SystemExit) as ended:
+        main(["score", str(tmp_path), "--reward", "brightness", "-o", str(tmp_path / "out")])
+    text = (tmp_path / "out/scores.jsonl").read_text(encoding="utf-8")
+    rows = {row["id"]: row["reasons"].get("brightness", SCORED) for row in map(json.loads, text.splitlines())}
+    assert ended.value.code == 3 and sorted(rows) == sorted(made)
+    assert all(
+        FILES[name][1] in reason and bool(FILES[name][1]) == bool(reason) for name, reason in rows.items()
+    )
 
 
 def test_prompts_beside_the_files(tmp_path: Path) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from mmalign import media
+from mmalign.data.prompts import Prompt
 from mmalign.media import write
 from mmalign.train.loop import Trainer
 from mmalign.train.skips import Skips
-from mmalign.train.stored import Row, Stored, read_pairs, read_samples
+from mmalign.train.stored import Row, Stored, read_pairs, read_rows, read_samples
 from mmalign.train.trackers import read_metrics
-from pipelines import train
+from pipelines import train, validate
 from tests.integration.tiny_run import build, tiny_recipe
 
 NUM = 8
@@ -66,7 +70,7 @@ def trainer_of(file: Path, folder: Path, iterations: int = 4) -> tuple[Trainer, 
 def test_a_bad_line_and_a_broken_picture_cost_themselves_only(file: Path, tmp_path: Path) -> None:
     trainer, skips = trainer_of(file, tmp_path / "run")
     assert trainer.train().updates == 4
-    assert skips.lines == 1 and skips.media > 0
+    assert (skips.read, skips.lines, skips.media) == (NUM + 1, 1, 1)  # however many epochs met it
     assert any(reason.startswith(f"{file.name}:{BROKEN + 1}: ") for reason in skips.reasons)
     assert any(reason.startswith(f"{file.name}:{NUM + 1}: not valid JSON") for reason in skips.reasons)
     last = read_metrics(tmp_path / "run")[-1]
@@ -121,10 +125,76 @@ def test_finetune_tells_what_was_left_out(file: Path, tmp_path: Path) -> None:
         "rollout.group_size=8", "rollout.batch_size=8", "method.levels.per_sample=1",
     ], say=told.append)  # fmt: skip
     noun = "comparisons" if file.stem == "pairs" else "samples"
-    assert any(line.startswith(f"left out 2 of 17 {noun} read (1 bad line, 1 with media") for line in told)
+    assert any(line.startswith(f"left out 2 of 9 {noun}, each counted once (1 bad line, 1 with media")
+               for line in told)  # fmt: skip
 
 
 def test_a_file_that_is_mostly_bad_is_refused(file: Path) -> None:
     file.write_text(file.read_text() + "{\n" * 15)
     with pytest.raises(ValueError, match=rf"{file.stem}\.jsonl: 16 of 24 \w+ cannot be used"):
         rows_of(file, Skips())
+
+
+def resized(file: Path, numbers: Sequence[int]) -> None:
+    for k in numbers:
+        write(file.parent / f"{k}.png", torch.rand(1, 3, 32, 40))
+
+
+def words_of(file: Path) -> tuple[str, list[str]]:
+    method = "dpo" if file.stem == "pairs" else "sft"
+    return f"{method}/shapes-flow", [f"data.{file.stem}={file}", "rewards=[]"]
+
+
+def test_media_of_another_size_are_told_before_training_and_left_out(file: Path) -> None:
+    resized(file, (1, 5))
+    rows, _, skips = read_rows(recipe_of(file))
+    assert [row.media.stem for row in rows] == ["0", "2", "4", "6", "7"]
+    assert skips.media == 3 and f"{file.name}:2: " in skips.summary()
+    assert "1.png is 40 x 32, most are 32 x 32: bring all to one size" in skips.summary()
+    told: list[str] = []
+    validate.run(*words_of(file), say=told.append)
+    assert "left out 4 of 9" in told[0] and f"{file.name}:6: " in told[0]
+
+
+def test_a_file_of_many_sizes_is_refused_before_training(file: Path) -> None:
+    for k in range(40):
+        write(file.parent / f"{k}.png", torch.rand(1, 3, 32, 40 if k % 2 else 32))
+    file.write_text("\n".join(json.dumps((pair if file.stem == "pairs" else sample)(k)) for k in range(40)))
+    said = r"20 of 40 \w+ cannot be used .*\.jsonl:\d+: .* is \d+ x 32, most are .*: bring all to one size"
+    with pytest.raises(ValueError, match=said):
+        validate.run(*words_of(file), say=str)
+
+
+def test_a_source_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.png", torch.rand(1, 3, 32, 32))
+    given: list[Any] = []
+    policy = SimpleNamespace(
+        device="cpu", size=(32, 32), pipeline=SimpleNamespace(vae_scale_factor=8), encode_media=lambda media: media,
+        encode=lambda prompts, sources, **_: given.append(sources),
+    )  # fmt: skip
+    opened: list[Path] = []
+    read = media.read
+    monkeypatch.setattr("mmalign.media.read", lambda path: opened.append(path) or read(path))
+    row = Row(Prompt("redder", tmp_path / "a.png"), tmp_path / "a.png", 1.0)
+    for skips in (Skips(), None):
+        batch = Stored([row], policy, recipe_of(tmp_path / "samples.jsonl"), skips).batch(0, (0,), 1)  # type: ignore[arg-type]
+        assert batch is not None and given.pop().shape == (1, 1, 3, 32, 32) and len(opened) == 2
+        opened.clear()
+
+
+def test_sources_of_several_shapes_and_files_of_two_kinds_are_told(tmp_path: Path) -> None:
+    for name, size in (("a", (32, 32)), ("b", (32, 32)), ("wide", (32, 64)), ("large", (64, 64))):
+        write(tmp_path / f"{name}.png", torch.rand(1, 3, *size))
+    rows = [
+        {"prompt": "redder", "media": "a.png", "source": f"{name}.png"}
+        for name in ("a", "b", "wide", "large")
+    ]
+    path = tmp_path / "samples.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found, _, skips = read_rows(recipe_of(path), lambda size: (1, 32, 32 * size[2] // size[1]))
+    assert len(found) == 3 and "wide.png is 64 x 32" in skips.summary()
+    path.write_text(path.read_text() + "\n" + json.dumps({"prompt": "red", "media": "a.png"}))
+    with pytest.raises(
+        ValueError, match=r"4 of 5 rows have a source \(samples.jsonl:1\).*\(samples.jsonl:5\)"
+    ):
+        read_rows(recipe_of(path))

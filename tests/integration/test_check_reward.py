@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mmalign import media
 from mmalign.__main__ import main
 from mmalign.shapes import Law
 from mmalign.shapes.pairs import write_pairs
+from pipelines import manifest
+from pipelines.check_reward import _files
 from tests.unit.trust.made import photos
 
 SMALL = ["num_candidates=4", "batch_size=64"]
@@ -68,6 +71,24 @@ def test_files_with_pairs_gold_and_a_broken_one(tmp_path: Path) -> None:
     assert found["health"]["num_invalid"] == 1 and found["calibration"]["n"] == 36
     assert [line.split(":")[0] for line in found["about"]["left_out"]] == ["lost"]
     assert "4 or more samples" in found["not_measured"]["over-optimisation"]
+
+
+def test_groups_and_notes_count_in_the_row_and_in_its_metadata(tmp_path: Path) -> None:
+    """As `score` reads them: one reader for all verbs."""
+    media.write(tmp_path / "one.png", torch.rand(3, 16, 16))
+    rows = [{"id": str(k), "image": "one.png", "prompt": "x"} for k in range(4)]
+    notes = [{"group": "g"}, {"metadata": {"group": "g", "faithful": False}}, {"metadata": "no object"},
+             {"group": "h", "metadata": {"group": "g"}}]  # fmt: skip
+    lines = [json.dumps(row | note) for row, note in zip(rows, notes, strict=True)]
+    (tmp_path / "all.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    material = _files(str(tmp_path / "all.jsonl"), 10, None)
+    assert dict(zip([sample.id for sample in material.samples], material.groups, strict=True)) == {
+        "0": "g", "1": "g", "2": "x", "3": "h"
+    }  # fmt: skip
+    faithful = {sample.id: sample.metadata.get("faithful") for sample in material.samples}
+    assert faithful == {"0": None, "1": False, "2": None, "3": None}
+    items = manifest.read(tmp_path / "all.jsonl")
+    assert items[0].group == items[1].group != items[3].group and items[2].metadata["metadata"] == "no object"
 
 
 @pytest.mark.slow

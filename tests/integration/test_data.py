@@ -81,6 +81,56 @@ def test_bad_rows_are_told_and_nothing_at_all_is_an_error(
 
 
 @pytest.mark.slow
+def test_a_bad_line_costs_export_and_votes_itself_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def line(number: int, *uris: str) -> str:
+        note = {"dim": "overall", "kind": "pair", "i": 0, "j": 1, "label": "i", "annotator": "ann"}
+        shown = [{"uri": uri} for uri in uris]
+        row = {
+            "schema": "mmalign.pref/1",
+            "id": f"{number}",
+            "prompt": f"prompt {number}",
+            "candidates": shown,
+        }
+        return json.dumps(row | {"annotations": [note]})
+
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(png(len(name)))
+    twins, gone = line(2, "a.png", "a.png"), line(3, "a.png", "gone.png")
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join([line(1, "a.png", "b.png"), "rubbish{", twins, gone]), encoding="utf-8")
+    for arguments, ids in (
+        (("export", pairs, "-o", tmp_path / "out.jsonl"), ["1", "2", "3"]),
+        (("export", pairs, "-o", tmp_path / "out.parquet", "--embed"), ["1", "2"]),
+        (("votes", pairs, "-o", tmp_path / "out.jsonl"), ["1", "3"]),
+    ):
+        assert call("data", *arguments) == 3
+        assert [one.id for one in read(arguments[3])] == ids
+        told = capsys.readouterr().out
+        assert "left out: pairs.jsonl:2: not valid JSON" in told
+        assert ("comparison 3: " in told) == ("--embed" in arguments)
+        assert ("comparison 2: two of its candidates" in told) == (arguments[0] == "votes")
+    pairs.write_text("rubbish{\n", encoding="utf-8")
+    assert call("data", "export", pairs, "-o", tmp_path / "none.parquet") == 2
+    assert "holds no comparison: pairs.jsonl:1" in capsys.readouterr().err
+
+
+def test_media_that_cannot_be_taken_out_cost_their_row_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"caption": f"prompt {k}", "jpg_0": png(2 * k), "jpg_1": png(9) if k else b"", "label_0": 1.0,
+             "label_1": 0.0, "image_0_uid": f"{k}a", "image_1_uid": f"{k}b", "has_label": True}
+            for k in range(3)]  # fmt: skip
+    write_parquet(tmp_path / "train.parquet", rows)
+    out, report = tmp_path / "out" / "pairs.jsonl", tmp_path / "report.json"
+    done = call("data", "import", tmp_path / "train.parquet", "-o", out, "--extract", "--report", report)
+    assert done == 3 and len(list(read(out))) == 2
+    found = json.loads(report.read_text())
+    assert (found["num_comparisons"], found["num_bad"]) == (2, 1), found
+    assert "bad row" in capsys.readouterr().out
+
+
 def test_a_generators_samples_become_pairs_that_the_exact_judge_confirms(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(PROMPTS) + "\n")

@@ -269,3 +269,27 @@ def test_a_head_that_judges_one_by_one_is_not_asked_together(
     )
     assert call(*words) == 2
     assert "judges one by one" in capsys.readouterr().err
+
+
+def forgetful(images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    """Has a mistake in its code: it knows no prompt but two."""
+    return torch.tensor([{"a": 1.0, "c": 3.0}[prompt] for prompt in prompts])
+
+
+def test_an_error_in_a_reward_costs_what_it_strikes_and_is_loud_where_that_is_all(
+    lines: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file, out, alone = tmp_path / "forgetful.yaml", tmp_path / "out", f"{__name__}:forgetful"
+    file.write_text(f"name: forgetful\nscale: rank\nrewards: ['{alone}']")
+    words = ("--reward", file, "--reward", alone, "-o")
+    for _ in range(2):  # the second time only what failed is asked for
+        assert call("score", note(tmp_path, lines), *words, out, "batch_size=1") == 3
+        for label in (file, alone):
+            found = overall(out, label)
+            assert [found[id] is None for id in ("a0", "a1", "a2", "b0", "b1", "b2")] == [False] * 3 + [
+                True
+            ] * 3
+            assert rows(out)["b1"]["reasons"][str(label)] == "the reward failed: KeyError: 'b'"
+    lost = [line for line in lines if line["prompt"] == "b"]
+    with pytest.raises(RuntimeError, match=r"failed on every sample it was asked for \(3\).*KeyError: 'b'"):
+        main(["score", str(note(tmp_path, lost)), *map(str, words), str(tmp_path / "none")])

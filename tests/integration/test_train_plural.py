@@ -65,4 +65,4 @@ def test_votes_from_a_file_with_names(tmp_path: Path, capsys: pytest.CaptureFixt
     again = json.loads((tmp_path / "again" / "quality.json").read_text())
     assert again["bad_lines"] == 1 and again["left_out"] >= 1
     assert again["votes"] == 40 - again["left_out"]
-    assert "left out 1 of 41 comparisons read (1 bad line" in capsys.readouterr().out
+    assert "left out 1 of 41 comparisons, each counted once (1 bad line" in capsys.readouterr().out

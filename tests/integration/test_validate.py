@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from mmalign import media
 from mmalign.__main__ import main
 from mmalign.shapes.worlds import WORLDS
 from mmalign.strict import RECIPES
@@ -278,9 +280,12 @@ def test_good_files_pass_and_are_counted(tmp_path: Path, capsys: pytest.CaptureF
     assert call("validate", "judge/paco-like", f"data.pairs={file}", "data.comparisons_per_bundle=5",
                 "budget.iterations=4") == 0  # fmt: skip
     assert "4 updates, 20 comparisons: 2.0 times" in capsys.readouterr().out
+    for name in "ab":
+        media.write(tmp_path / f"{name}.png", torch.rand(3, 32, 32))
     for recipe, key in (("dpo/shapes-flow", "data.pairs"), ("plural/shapes", "data.votes")):
         more = ["rewards=[]"] if recipe.startswith("dpo") else []
         assert call("validate", recipe, f"{key}={file}", *more) == 0
+        assert not more or "data: 10 decided pairs, 0 ties" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,20 @@ def test_every_fault_is_found(tmp_path: Path) -> None:
     assert report.faults == 9
 
 
+def test_lines_that_are_none_are_told_in_words_for_people(tmp_path: Path) -> None:
+    """Broken over several lines, as records are often shown; nested without end; in another encoding."""
+    shown = json.dumps(record("x", "p", ("0.png", "1.png")), indent=1).splitlines()[:2]
+    path = write(tmp_path, *shown, "[" * 100_000)
+    path.write_bytes(path.read_bytes() + '{"prompt": "café"}\n'.encode("latin-1"))
+    lines = [line.partition(": ")[2] for line in check(path).bad_lines]
+    assert lines[0].startswith("not valid JSON (") and lines[0].endswith("; a record is one line)")
+    assert lines[1].startswith("not valid JSON (") and "one line" not in lines[1]
+    assert lines[2:] == [
+        "not valid JSON (nested too deep)",
+        "not UTF-8 text (byte 16): save the file as UTF-8",
+    ]
+
+
 def votes(id: str, prompt: str, counts: list[int], **more: Any) -> dict[str, Any]:
     """A comparison of the same two pictures by votes."""
     made = record(id, prompt, ("0.png", "1.png"), **more)

@@ -333,7 +333,7 @@ def test_broken_videos_are_told(tmp_path: Path) -> None:
     for name, words in [
         ("cut.mkv", "cut short"),
         ("noise.mp4", "damaged"),
-        ("empty.mp4", "damaged"),
+        ("empty.mp4", "is empty"),
         ("sound.mp4", "sound only"),
     ]:
         with pytest.raises(ValueError, match=f"{name}.*{words}"):

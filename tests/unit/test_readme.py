@@ -14,7 +14,7 @@ import typer
 
 from mmalign.__main__ import app
 from mmalign.config import available_recipes, load_recipe
-from mmalign.data.formats import parsed
+from mmalign.data.formats import parsed, read
 from mmalign.data.labels import annotator_of, views
 from rewardmodels.ocr.texts import wanted
 
@@ -101,3 +101,11 @@ def test_map_names_what_exists():
 @pytest.mark.parametrize("code", [block for page in PAGES for block in blocks(page, "python")])
 def test_python_compiles(code):
     compile(textwrap.dedent(code), "README.md", "exec")
+
+
+def test_the_votes_file_is_shown_as_it_must_be_written(tmp_path: Path) -> None:
+    (line,) = [block for block in blocks("README.md", "json") if '"annotator"' in block]
+    file = tmp_path / "votes.jsonl"
+    file.write_text(line)
+    (record,) = read(file)
+    assert len(record.annotations) == 2

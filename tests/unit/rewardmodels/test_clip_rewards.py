@@ -45,7 +45,8 @@ def scores(name: str, options: dict[str, Any]) -> Tensor:
 def hf_features(folder: Path) -> tuple[Tensor, Tensor, Tensor]:
     """Normalised embeddings and the logit scale, with the stock processor and the stock model."""
     model = CLIPModel.from_pretrained(folder).eval()
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32)
+    own = json.loads(file.read_text()) if (file := folder / "preprocessor_config.json").is_file() else {}
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32, **own)
     seen = processor([to_pil(image) for image in pictures()], return_tensors="pt")
     words = clip_tokenizer()(
         PROMPTS, padding=True, truncation=True, max_length=tiny_clip.CLIP_LENGTH, return_tensors="pt"
@@ -60,6 +61,17 @@ def test_pickscore_is_the_scaled_cosine_of_the_stock_model(tmp_path: Path) -> No
     expected = scale * (images * texts).sum(1)
     assert float(expected.std()) > 0.05
     torch.testing.assert_close(scores("pickscore", {"path": str(folder)}), expected, atol=1e-4, rtol=0)
+
+
+def test_pixels_are_normalised_as_the_folder_says(tmp_path: Path) -> None:
+    folder = tiny_clip.hf_clip(tmp_path)
+    before = scores("pickscore", {"path": str(folder)})
+    facts = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.25]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
+    images, texts, scale = hf_features(folder)
+    after = scores("pickscore", {"path": str(folder)})
+    torch.testing.assert_close(after, scale * (images * texts).sum(1), atol=1e-4, rtol=0)
+    assert not torch.allclose(before, after, atol=1e-3)
 
 
 def test_clip_score_in_its_three_forms(tmp_path: Path) -> None:

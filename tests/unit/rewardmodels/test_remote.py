@@ -15,7 +15,7 @@ import rewardmodels
 from mmalign import media
 from mmalign.shapes import render
 from mmalign.types import Sample, Scores
-from rewardmodels import wire
+from rewardmodels import blobs, wire
 from rewardmodels.reception import Limits
 from rewardmodels.remote import Remote
 from tests.unit.rewardmodels.serving import Brightness, serving
@@ -88,19 +88,19 @@ def test_the_variance_of_overall_travels_even_where_it_is_unknown() -> None:
 
 
 def test_pixels_travel_to_the_bit(tmp_path: Path) -> None:
-    unpacker = wire.Unpacker(tmp_path)
+    unpacker = blobs.Unpacker(tmp_path)
     for pixels in (
         torch.rand(3, 9, 7),
         torch.randint(0, 256, (3, 9, 7)) / 255,
         torch.full((2, 3, 4, 4), 1.5),
     ):
-        blobs = wire.pack(pixels)
-        back = unpacker.media(blobs, 10**6)
+        files = blobs.pack(pixels)
+        back = unpacker.media(files, 10**6)
         assert isinstance(back, torch.Tensor)
         assert torch.equal(back, pixels.reshape(-1, *pixels.shape[-3:]))
-        assert unpacker.pixels(blobs) == pytest.approx(back.numel() // 3, abs=20)
-    assert wire.pack(torch.zeros(3, 4, 4))[0].type == "image/png"
-    assert wire.pack(torch.full((3, 4, 4), 0.1234567))[0].type == wire.TENSOR_TYPE
+        assert unpacker.pixels(files) == pytest.approx(back.numel() // 3, abs=20)
+    assert blobs.pack(torch.zeros(3, 4, 4))[0].type == "image/png"
+    assert blobs.pack(torch.full((3, 4, 4), 0.1234567))[0].type == blobs.TENSOR_TYPE
 
 
 def test_what_cannot_be_sent_or_judged_is_nan_with_a_reason(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_bad_picture_is_null_with_a_reason_and_harms_no_other(url: str, tmp_pa
         rows = HTTP.post(f"{url}/score", json=asked(text(picture()), one, text(picture()))).json()["scores"]
         assert [row["reason"] is None for row in rows] == [True, False, True], words
         assert words in rows[1]["reason"] and rows[1]["overall"] is None and rows[1]["values"]["mean"] is None
-        assert "mmalign-serve" not in rows[1]["reason"]
+        assert "mmalign-serve" not in rows[1]["reason"] and "object at 0x" not in rows[1]["reason"]
         assert rows[2]["values"]["mean"] == pytest.approx(0.2)
 
 

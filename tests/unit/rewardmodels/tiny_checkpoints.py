@@ -139,10 +139,12 @@ def hpsv3(folder: Path) -> dict[str, Any]:
     }
 
 
-def edit_reward(folder: Path, *, suffix: str = ".safetensors") -> dict[str, Any]:
+def edit_reward(
+    folder: Path, *, suffix: str = ".safetensors", kind: str = "qwen2_5_vl", pixels: int = 56 * 56
+) -> dict[str, Any]:
     """`model.safetensors`, or `model.pth` with the weights under `model`."""
     folder.mkdir(parents=True, exist_ok=True)
-    model, _ = grown("qwen2_5_vl", REWARDS[:1])
+    model, _ = grown(kind, REWARDS[:1])
     state = {legacy(name): value.clone() for name, value in model.state_dict().items()}
     state |= ranknet("rm_heads.head_0", seed=20) | ranknet("rm_heads.head_1", seed=40)
     if suffix == ".pth":
@@ -151,8 +153,8 @@ def edit_reward(folder: Path, *, suffix: str = ".safetensors") -> dict[str, Any]
         save_file(state, folder / "model.safetensors")
     return {
         "path": str(folder),
-        "base_config": str(base_folder(folder / "base", "qwen2_5_vl")),
-        "pixels": 56 * 56,
+        "base_config": str(base_folder(folder / "base", kind)),
+        "pixels": pixels,
     }
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from rewardmodels.judges.verdicts import Check, Layout, Number, Unreadable, checks, read
-from rewardmodels.judges.winners import winner
+from rewardmodels.judges.winners import outcome
 
 TWO = Layout("json_list", (Number("success", 0, 25), Number("preservation", 0, 25)))
 MARKS = Layout("json_fields", (Number("execution", 1, 5), Number("text", 1, 5, optional=True)))
@@ -125,7 +125,7 @@ def test_tags_keep_the_sign() -> None:
     ],
 )
 def test_winners(text: str, style: str, expected: float) -> None:
-    assert winner(text, style) == expected  # type: ignore[arg-type]
+    assert outcome(text, style).first == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_winners(text: str, style: str, expected: float) -> None:
 )
 def test_no_winner_is_refused_with_a_quote(text: str, style: str) -> None:
     with pytest.raises(Unreadable, match="the answer starts"):
-        winner(text, style)  # type: ignore[arg-type]
+        outcome(text, style)  # type: ignore[arg-type]
 
 
 def test_checks_are_lines_of_known_kinds() -> None:

@@ -16,8 +16,9 @@ IMAGES = ("images",)
 class Family:
     """What a recipe needs changed in a world, and what its information cannot decide.
 
-    `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `alone` says
-    that it is trained from nothing.
+    `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `sums` says that
+    its overall score is a weighted sum of its dimensions; `longer` names the worlds in which it is trained for twice
+    the updates; `alone` says that it is trained from nothing.
     """
 
     blind: str = ""
@@ -25,6 +26,8 @@ class Family:
     recipe: str = ""
     worlds: Sequence[str] = tuple(NAMES)
     measured: str = "overall"
+    sums: bool = False
+    longer: Sequence[str] = ()
     alone: bool = False
 
 
@@ -38,6 +41,8 @@ LEVELS = Family(
         ],
         "videos": ["method.dimensions=[instruction_following, visual_quality, motion_quality]"],
     },
+    sums=True,
+    longer=("images", "edits"),
 )
 CLIP = "source, order of frames; picture and prompt meet in one product of two embeddings"
 BLIP = "source, order of frames"
@@ -53,12 +58,16 @@ FAMILIES: dict[str, Family] = {
             "images": ASPECTS,
             "edits": ["method.dimensions=[visual_quality, preservation, instruction_following]"],
         },
+        sums=True,
+        longer=("edits",),
     ),
-    "edit-reward-like": Family("overall is linear in following and quality: what was preserved is not asked"),
+    "edit-reward-like": Family(
+        "what was preserved is not asked; overall is the mean of the two answers", longer=("edits",)
+    ),
     "vefx-like": LEVELS,
     "coral-like": LEVELS,
     "soli-reward-like": Family(
-        "one bit an item: differences among good ones, or among bad ones, hardly show"
+        "one bit an item: differences among good ones, or among bad ones, hardly show", longer=("images",)
     ),
     "list-like": Family(),
     "yojo-like": Family(),

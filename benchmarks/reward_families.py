@@ -5,16 +5,17 @@
 Published rewards start from a VLM that has learned to see, and so do these. The start of a world is a tiny Qwen3-VL: of
 images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
 `reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From it a run takes the recipe of
-its family, `reward/<family>`, with a new head and a new template, for `--updates` updates on the endless stream of the
-world, whose annotators are uncertain and see ties. Judges of token probabilities (`judge/<family>`) start from the same
-VLM and learn the words they answer in. Of CLIP rewards (`clip/<family>`, images only) `pick-like` and
-`image-reward-like` are trained from nothing for the budget of their recipe; the others go on from the towers of the
-first for `--updates` updates. `pal-like` learns from votes that name their annotators.
+its family, `reward/<family>`, with a new head and a new template, for `--updates` updates (some for twice as many) on
+the endless stream of the world, whose annotators are uncertain and see ties. Judges of token probabilities
+(`judge/<family>`) start from the same VLM and learn the words they answer in. Of CLIP rewards (`clip/<family>`, images
+only) `pick-like` and `image-reward-like` are trained from nothing for the budget of their recipe; the others go on from
+the towers of the first for `--updates` updates. `pal-like` learns from votes that name their annotators.
 
 Measured on prompts that were neither trained nor calibrated on: the pair accuracy that fresh answers can be expected to
 give, beside the best that anyone could reach, and their ratio; the same three ways, with ties by the calibrated
 threshold; by dimension where there are several; and the probes of `rewardmodels.shape_probes`. A reward that reads no
-prompt is held against the best in the one dimension that it can know. What each cannot know stands in
+prompt is held against the best in the one dimension that it can know; beside one whose score is a sum of dimensions
+stands what the sum could reach if every dimension were known exactly. What each cannot know stands in
 `benchmarks.families`. Results go to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is not run
 again, and what was stopped goes on.
 
@@ -33,8 +34,10 @@ from typing import Any
 import torch
 
 import rewardmodels
+from benchmarks.ceilings import ceiling
 from benchmarks.families import FAMILIES, NAMES
 from mmalign.shapes import bundled_path
+from mmalign.shapes.annotators import Law
 from mmalign.shapes.worlds import WORLDS
 from pipelines import train_clip, train_plural, train_probability, train_reward
 from rewardmodels.shape_probes import probe
@@ -50,11 +53,12 @@ STAGES = {
 AGAIN = 7e-4
 """Learning rate of the further rounds of a start, which go on from the weights of the round before."""
 PIXELS = 32 * 32
-THETA = 2.0
-"""Tie parameter of the annotators: at equal worth a third of the answers are ties."""
+LAW = Law(temperature=0.1, theta=2.0)
+"""How unsure annotators are, and their tie parameter: at equal worth a third of the answers are ties."""
+ANNOTATORS = (f"data.shapes.temperature={LAW.temperature}", f"data.shapes.theta={LAW.theta}")
 HEADINGS = (
-    "world", "family", "accuracy", "best", "ratio", "three-way", "best", "ratio", "dimensions (ratio)",
-    "wrong prompt", "identity / still", "updates", "seconds", "cannot see",
+    "world", "family", "accuracy", "best", "ratio", "sum of dimensions", "three-way", "best", "ratio",
+    "dimensions (ratio)", "wrong prompt", "identity / still", "updates", "seconds", "cannot see",
 )  # fmt: skip
 
 
@@ -79,7 +83,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--worlds", nargs="+", default=["images"], choices=list(NAMES))
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--updates", type=int, default=400, help="updates of each family")
+    parser.add_argument("--updates", type=int, default=400, help="of each family; some take twice as many")
     parser.add_argument(
         "--start-updates",
         type=int,
@@ -87,7 +91,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="updates of a round of the start of edits and of videos",
     )
     parser.add_argument(
-        "--start-rounds", type=int, default=2, help="rounds of that start, each with its own warm-up"
+        "--start-rounds", type=int, default=3, help="rounds of that start, each with its own warm-up"
     )
     parser.add_argument(
         "--num-prompts", type=int, default=1000, help="prompts to calibrate and to measure on"
@@ -106,20 +110,21 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     """One training with what was measured after it."""
     target, recipe = Path(options.output) / f"{world}-{family}", recipe_of(family)
     given = [f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set]
+    num_updates = options.updates * (2 if world in FAMILIES[family].longer else 1)
     kind, saved = recipe.split("/")[0], target / "reward"
     if kind == "plural":
-        return as_result(family, world, train_plural.run(recipe, given)["known"]["personal"], {}, options.set)
+        return as_result(family, world, train_plural.run(recipe, given)["known"]["personal"], {}, options)
     if kind == "judge":
         saved = target / "judge"
-        told = train_probability.run(recipe, [*as_judge(world, options), *given])
+        told = train_probability.run(recipe, [*as_judge(world, num_updates, options), *given])
         quality = told["after"][train_probability.NAME] | {key: told[key] for key in ("updates", "seconds")}
     elif kind == "clip":
-        start = [] if FAMILIES[family].alone else towers(options)
+        start = [] if FAMILIES[family].alone else towers(num_updates, options)
         quality = train_clip.run(recipe, [*stream(world, options), *start, *given])
     else:
-        quality = train_reward.run(recipe, [*from_start(world, options), *given])
+        quality = train_reward.run(recipe, [*from_start(world, num_updates, options), *given])
     probes = probe(rewardmodels.load(str(saved)), WORLDS[NAMES[world]], num=options.num_probes)
-    return as_result(family, world, quality, probes, options.set)
+    return as_result(family, world, quality, probes, options)
 
 
 def recipe_of(family: str) -> str:
@@ -128,44 +133,48 @@ def recipe_of(family: str) -> str:
 
 
 def as_result(
-    family: str, world: str, quality: Mapping[str, Any], probes: Mapping[str, Any], settings: Sequence[str]
-) -> dict[str, Any]:
+    family: str, world: str, quality: Mapping[str, Any], probes: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> dict[str, Any]:  # fmt: skip
     """What is written of a training."""
+    summed = ceiling(WORLDS[NAMES[world]], LAW, options.num_prompts) if FAMILIES[family].sums else None
     return {
-        "family": family, "world": world, "settings": list(settings), "quality": quality, "probes": probes,
+        "family": family, "world": world, "settings": list(options.set), "quality": quality, "probes": probes,
+        "sum_of_dimensions": summed,
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)",
     }  # fmt: skip
 
 
-def from_start(world: str, options: argparse.Namespace) -> list[str]:
+def from_start(world: str, num_updates: int, options: argparse.Namespace) -> list[str]:
     """What a family is told that starts from the VLM of its world."""
     return [
         "model.scratch=null", f"model.backbone={start_of(world, options)}",
         f"model.pixels=[{PIXELS}, {PIXELS}]", f"model.frames={{min_frames: 2, max_pixels: {PIXELS}}}",
-        "optimizer.lr=5e-4", "method.average=0.99", *stream(world, options), *budget(options.updates),
+        "optimizer.lr=5e-4", "method.average=0.99", *stream(world, options), *budget(num_updates),
     ]  # fmt: skip
 
 
-def as_judge(world: str, options: argparse.Namespace) -> list[str]:
+def as_judge(world: str, num_updates: int, options: argparse.Namespace) -> list[str]:
     """What a judge is told that starts from the VLM of its world."""
-    num, name = options.updates, NAMES[world]
+    name = NAMES[world]
     start = "shapes-reward" if world == "images" else start_of(world, options)
     return [
         f"judge.path={start}", f"judge.asks.modalities=[{WORLDS[name].modality}]", f"data.pairs={name}",
-        f"data.heldout={name}", f"data.shapes.theta={THETA}", f"budget.iterations={num}",
-        f"optimizer.warmup={min(40, max(1, num // 10))}", f"evaluation.every={max(1, num // 4)}",
+        f"data.heldout={name}", *ANNOTATORS, f"budget.iterations={num_updates}",
+        f"optimizer.warmup={min(40, max(1, num_updates // 10))}",
+        f"evaluation.every={max(1, num_updates // 4)}",
         f"evaluation.final_prompts={options.num_prompts}",
     ]  # fmt: skip
 
 
-def towers(options: argparse.Namespace) -> list[str]:
+def towers(num_updates: int, options: argparse.Namespace) -> list[str]:
     """What a CLIP family is told that starts from the towers of another, trained now if they are not there yet."""
     target = Path(options.output) / f"images-{FIRST_CLIP}"
     if not (target / "reward").exists():
         train_clip.run(f"clip/{FIRST_CLIP}", [*stream("images", options), f"output={target}"])
     return [
         "model.scratch=null", f"model.path={target / 'reward'}", "optimizer.lr=1e-3",
-        "data.shapes.stages=[{until: 1.0}]", *budget(options.updates),
+        "data.shapes.stages=[{until: 1.0}]", *budget(num_updates),
     ]  # fmt: skip
 
 
@@ -197,7 +206,7 @@ def stream(world: str, options: argparse.Namespace) -> list[str]:
     name = NAMES[world]
     return [
         f"data.pairs={name}", f"data.heldout={name}", f"data.calibration={name}",
-        f"data.shapes.theta={THETA}", f"evaluation.final_prompts={options.num_prompts}",
+        *ANNOTATORS, f"evaluation.final_prompts={options.num_prompts}",
     ]  # fmt: skip
 
 
@@ -229,7 +238,8 @@ def row(result: Mapping[str, Any]) -> list[str]:
     ]
     second = next((name for name in probes if name != "wrong_prompt"), "")
     return [
-        result["world"], result["family"], *_three(measured), *_three(measured.get("three_way")),
+        result["world"], result["family"], *_three(measured),
+        f"{result['sum_of_dimensions']:.1%}" if kind.sums else "-", *_three(measured.get("three_way")),
         ", ".join(dimensions) or "-", _rate(probes.get("wrong_prompt")), _rate(probes.get(second)),
         str(quality.get("updates", "-")), str(quality.get("seconds", "-")), kind.blind or "-",
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import rewardmodels
 from benchmarks import reward_families
+from benchmarks.ceilings import ceiling
 from mmalign.media import write
 from mmalign.shapes.worlds import WORLDS
 from mmalign.train.loop import Update
@@ -34,6 +35,13 @@ NOISY = [
 
 
 PROMPTS = ("a red circle", "a blue square", "a green cross", "a yellow triangle")
+
+
+def test_a_sum_of_exact_dimensions_reaches_the_best_only_where_worth_is_one() -> None:
+    law = reward_families.LAW
+    found = {name: ceiling(world, law, 60) for name, world in WORLDS.items()}
+    assert found["shapes-edits"] < min(found["shapes"], found["shapes-videos"]) and max(found.values()) <= 1
+    assert min(found.values()) > 0.95, found
 
 
 def quiet(words: str) -> None:

@@ -67,7 +67,7 @@ FAMILIES: dict[str, Family] = {
     "vefx-like": LEVELS,
     "coral-like": LEVELS,
     "soli-reward-like": Family(
-        "one bit an item: differences among good ones, or among bad ones, hardly show", longer=("images",)
+        "one bit an item: differences among good ones, or among bad ones, hardly show"
     ),
     "list-like": Family(),
     "yojo-like": Family(),

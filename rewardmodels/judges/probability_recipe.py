@@ -48,6 +48,17 @@ class JudgedPairs(PairData):
         return self
 
 
+def _require_judged(start: Start, data: JudgedPairs) -> None:
+    """ValueError for a built-in world whose media the judge does not judge."""
+    kinds = start.settings.modalities
+    for key, name in (("pairs", data.pairs), ("heldout", data.heldout)):
+        if name in WORLDS and WORLDS[name] not in kinds:
+            raise ValueError(
+                f"data.{key}={name} holds the kind '{WORLDS[name]}', and the judge judges {' and '.join(kinds)}: change "
+                "one of data and judge.asks.modalities"
+            )
+
+
 class ProbabilityMethod(Section):
     """How a pair teaches: its two questions (of each picture, or of both orders) have answers p and 1 - p.
 
@@ -108,6 +119,7 @@ class ProbabilityRecipe(Section):
             raise ValueError("judge.asks must be of kind yes_no, or pair with style probability")
         if self.method.critiques and (judge.kind == "pair" or self.data.pairs in WORLDS):
             raise ValueError("critiques are of single pictures, in files: use kind yes_no and data.pairs")
+        _require_judged(self.judge, self.data)
         return self
 
 
@@ -133,6 +145,7 @@ class ChecklistRecipe(Section):
     def _a_checklist(self) -> ChecklistRecipe:
         if self.judge.settings.judge.kind != "checklist":
             raise ValueError("judge.asks must be of kind checklist")
+        _require_judged(self.judge, self.data)
         return self
 
 

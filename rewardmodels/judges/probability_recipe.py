@@ -54,8 +54,8 @@ def _require_judged(start: Start, data: JudgedPairs) -> None:
     for key, name in (("pairs", data.pairs), ("heldout", data.heldout)):
         if name in WORLDS and WORLDS[name] not in kinds:
             raise ValueError(
-                f"data.{key}={name} holds the kind '{WORLDS[name]}', and the judge judges {' and '.join(kinds)}: change "
-                "one of data and judge.asks.modalities"
+                f"data.{key}={name} holds the kind '{WORLDS[name]}', and the judge judges {' and '.join(kinds)}: "
+                "change one of data and judge.asks.modalities"
             )
 
 

@@ -346,8 +346,14 @@ def test_files_bring_critiques_and_lose_only_what_cannot_be_read(tmp_path: Path)
         ({"method": {"loss": "margin", "ranking": 1.0}}, "ranking belongs to first_token"),
         ({"method": {"critiques": True}}, "critiques are of single pictures, in files"),
         ({"data": {"pairs": "x.jsonl", "heldout": "x.jsonl"}}, "give another, or null"),
-        ({"data": {"pairs": "shapes-edits"}}, "data.pairs=shapes-edits holds the kind 'edit'.*judges image and video"),
-        ({"data": {"pairs": "x.jsonl", "heldout": "shapes-edits"}}, "data.heldout=shapes-edits holds the kind"),
+        (
+            {"data": {"pairs": "shapes-edits"}},
+            "data.pairs=shapes-edits holds the kind 'edit'.*judges image and video",
+        ),
+        (
+            {"data": {"pairs": "x.jsonl", "heldout": "shapes-edits"}},
+            "data.heldout=shapes-edits holds the kind",
+        ),
     ],
 )
 def test_mistakes_in_a_recipe(given: dict[str, Any], mend: str) -> None:

@@ -37,6 +37,12 @@ class Start(Section):
         """The judge file."""
         return read_judge(self.asks) if isinstance(self.asks, str) else self.asks
 
+    @model_validator(mode="after")
+    def _as_it_is_asked(self) -> Start:
+        if self.lora.dropout:
+            raise ValueError("judges learn as they are asked, without dropout: leave lora.dropout at 0")
+        return self
+
 
 class JudgedPairs(PairData):
     """The data of a judge; the built-in worlds keep their held-out prompts apart themselves."""

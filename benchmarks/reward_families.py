@@ -229,6 +229,7 @@ def write_table(folder: Path) -> None:
 def row(result: Mapping[str, Any]) -> list[str]:
     """One line of the table."""
     quality, probes, kind = result["quality"], result["probes"], FAMILIES[result["family"]]
+    summed = result.get("sum_of_dimensions")  # results of earlier versions have none
     parts = quality.get("dimensions", {})
     measured = parts.get(kind.measured, quality)
     dimensions = [
@@ -239,7 +240,7 @@ def row(result: Mapping[str, Any]) -> list[str]:
     second = next((name for name in probes if name != "wrong_prompt"), "")
     return [
         result["world"], result["family"], *_three(measured),
-        f"{result['sum_of_dimensions']:.1%}" if kind.sums else "-", *_three(measured.get("three_way")),
+        "-" if summed is None else f"{summed:.1%}", *_three(measured.get("three_way")),
         ", ".join(dimensions) or "-", _rate(probes.get("wrong_prompt")), _rate(probes.get(second)),
         str(quality.get("updates", "-")), str(quality.get("seconds", "-")), kind.blind or "-",
     ]  # fmt: skip

@@ -4,7 +4,7 @@ there and say what it learns from, and its arithmetic. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mmalign.config import find_recipe, load_config
@@ -93,7 +93,7 @@ def require_data(recipe: AnyRecipe) -> None:
 
 
 def _require(
-    key: str, name: str | None, built_in: Sequence[str], dimensions: Sequence[str], said: checks.Said
+    key: str, name: str | None, built_in: Collection[str], dimensions: Sequence[str], said: checks.Said
 ) -> None:
     checks.require_files({key: name}, built_in)
     if name is not None and name not in built_in:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,9 @@ def measured(
     )
     if isinstance(judge, PairJudge):
         return {NAME: in_pairs(partial(_prefer, judge), ask)}
-    return {NAME: ask(judge)["overall"]}
+    found = ask(judge)["overall"]
+    scores = found.score_a.where(found.gap.isfinite(), 0.0), found.score_b.where(found.gap.isfinite(), 0.0)
+    return {NAME: replace(found, score_a=scores[0], score_b=scores[1])}
 
 
 def fitted_threshold(recipe: AnyRecipe, judge: Judge) -> float:

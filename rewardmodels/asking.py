@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from mmalign.types import RewardModel, Sample, Scores
-from rewardmodels.combine import group_ids
+from rewardmodels.combine import group_ids, needs_group
 from rewardmodels.defects import Defect, in_one_line, report
 
 
@@ -72,15 +72,19 @@ def _ask(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
     try:
         scores = _on_cpu(model(samples=samples))
     except Exception as problem:  # noqa: BLE001 - a reward is anybody's code: its errors are kept and told
-        if len(samples) == 1:
-            return Scores.failed([_reason(problem)], model.dimensions)
-        if getattr(model, "needs_group", False):
-            return _without_broken(model, samples, name, _reason(problem))
-        return joined([_ask(model, [sample], name) for sample in samples], model.dimensions)
-    if len(scores) == len(samples):
-        return scores
-    why = f"it gave {len(scores)} scores for {len(samples)} samples and must give one each"
-    return Scores.failed([Defect.of(RuntimeError(why))] * len(samples), model.dimensions)
+        why = _reason(problem)
+    else:
+        if len(scores) == len(samples):
+            return scores
+        wrong = f"it gave {len(scores)} scores for {len(samples)} samples and must give one each"
+        return Scores.failed([Defect.of(RuntimeError(wrong))] * len(samples), model.dimensions)
+    if (
+        len(samples) == 1
+    ):  # here the error has let go of the batch, so that what was too large for memory may fit
+        return Scores.failed([why], model.dimensions)
+    if needs_group(model):
+        return _without_broken(model, samples, name, why)
+    return joined([_ask(model, [sample], name) for sample in samples], model.dimensions)
 
 
 def _without_broken(model: RewardModel, samples: Sequence[Sample], name: str, why: str) -> Scores:

@@ -13,12 +13,15 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class Averages(Generic[Model]):
-    """Moving averages of the weights of `model` that are trained; none where `decay` is 0."""
+    """Moving averages of the weights of `model` that are trained; none where `decay` is 0.
+
+    They are kept in float32: a hundredth of a step is lost in bfloat16, where the average would never move.
+    """
 
     def __init__(self, model: Model, decay: float) -> None:
         self.model, self.decay = model, decay
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.values = {name: p.detach().clone() for name, p in trained.items()} if decay else {}
+        self.values = {name: p.detach().to(torch.float32, copy=True) for name, p in trained.items() if decay}
 
     @torch.no_grad()
     def follow(self, num_updates: int) -> None:
@@ -26,7 +29,7 @@ class Averages(Generic[Model]):
         decay = min(self.decay, (1 + num_updates) / (10 + num_updates))
         for name, parameter in self.model.named_parameters():
             if name in self.values:
-                self.values[name].lerp_(parameter, 1 - decay)
+                self.values[name].lerp_(parameter.float(), 1 - decay)
 
     @contextmanager
     def swapped_in(self) -> Iterator[Model]:

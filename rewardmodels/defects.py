@@ -8,13 +8,14 @@ nobody should find out from a table of blanks.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 
 from mmalign.types import Scores
 
 PATIENCE = 16
-"""So many samples, all of them struck and none judged before, and a reward is given up."""
+"""So many samples struck and none judged, and a reward is given up."""
 LONGEST = 1000
 """Characters of an error's words that a reason has."""
 
@@ -35,9 +36,17 @@ class Defect(str):
     def of(cls, problem: Exception) -> Defect:
         """The reason, in one line."""
         words = in_one_line(problem)
+        _let_go(problem)
         made = cls(f"the reward failed: {type(problem).__name__}{': ' if words else ''}{words}")
         made.problem = problem
         return made
+
+
+def _let_go(problem: BaseException | None) -> None:
+    """Empty the frames of an error and of what caused it: a reason that is kept must not keep a batch in memory."""
+    while problem is not None:
+        traceback.clear_frames(problem.__traceback__)
+        problem = problem.__cause__ or problem.__context__
 
 
 def in_one_line(problem: Exception) -> str:
@@ -69,18 +78,20 @@ class Tally:
         self.first: Defect | None = None
 
     def add(self, name: str, scores: Scores) -> None:
-        """More scores; `RuntimeError` where the first `PATIENCE` samples were all struck."""
+        """More scores; `RuntimeError` where `PATIENCE` samples were struck and none was judged."""
         found: Sequence[Defect] = defects(scores)
+        self.proven = self.proven or bool(scores.valid.any())
         self.asked, self.struck = self.asked + len(scores), self.struck + len(found)
         self.first = self.first or next(iter(found), None)
         if self.struck >= PATIENCE:
             self.conclude(name)
 
     def conclude(self, name: str) -> None:
-        """`RuntimeError` where every sample that was asked for was struck."""
-        if self.first is None or self.proven or self.struck < self.asked:
+        """`RuntimeError` where samples were struck and none was judged; those that were refused prove nothing."""
+        if self.first is None or self.proven:
             return
         raise RuntimeError(
-            f"reward '{name}' failed on every sample it was asked for ({self.asked}), the first time with "
-            f"{type(self.first.problem).__name__}: {self.first.problem}; this is a defect of the reward, see above"
+            f"reward '{name}' judged none of {self.asked} samples, and failed on {self.struck}, the first time with "
+            f"{type(self.first.problem).__name__}: {in_one_line(self.first.problem)}; this is a defect of the reward, "
+            "see above"
         ) from self.first.problem

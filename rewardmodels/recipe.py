@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -9,8 +10,10 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from mmalign.config import Checkpoint, Optimizer, Section
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-WORLDS = ("shapes", "shapes-edits", "shapes-videos")
-"""The names of the built-in worlds (`mmalign.shapes.worlds`, which imports torch)."""
+WORLDS: Mapping[str, Literal["image", "edit", "video"]] = {
+    "shapes": "image", "shapes-edits": "edit", "shapes-videos": "video"
+}  # fmt: skip
+"""What the built-in worlds hold, by their names (`mmalign.shapes.worlds`, which imports torch)."""
 
 
 class Scratch(Section):

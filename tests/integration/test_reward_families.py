@@ -44,6 +44,15 @@ def test_a_sum_of_exact_dimensions_reaches_the_best_only_where_worth_is_one() ->
     assert min(found.values()) > 0.95, found
 
 
+def test_results_of_earlier_versions_stand_in_the_table(tmp_path: Path) -> None:
+    kept = list((Path(reward_families.__file__).parent / "results" / "reward_families").glob("*-like.json"))
+    for file in kept:
+        (tmp_path / file.name).write_text(file.read_text())
+    reward_families.write_table(tmp_path)
+    head, rule, *rows = (tmp_path / "table.md").read_text().splitlines()
+    assert len(rows) == len(kept) > 10 and {line.count(" | ") for line in (head, rule, *rows)} == {14}
+
+
 def quiet(words: str) -> None:
     """Say nothing."""
 

@@ -291,5 +291,5 @@ def test_an_error_in_a_reward_costs_what_it_strikes_and_is_loud_where_that_is_al
             ] * 3
             assert rows(out)["b1"]["reasons"][str(label)] == "the reward failed: KeyError: 'b'"
     lost = [line for line in lines if line["prompt"] == "b"]
-    with pytest.raises(RuntimeError, match=r"failed on every sample it was asked for \(3\).*KeyError: 'b'"):
+    with pytest.raises(RuntimeError, match=r"judged none of 3 samples, and failed on 3, .*KeyError: 'b'"):
         main(["score", str(note(tmp_path, lost)), *map(str, words), str(tmp_path / "none")])

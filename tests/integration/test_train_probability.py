@@ -10,12 +10,15 @@ import torch
 
 import rewardmodels
 from mmalign.__main__ import main
+from mmalign.config import load_config
 from mmalign.media import write
 from mmalign.shapes import Law
 from mmalign.shapes.pairs import write_pairs
 from mmalign.types import Sample
 from pipelines import train_probability
+from rewardmodels.examination import accuracy
 from rewardmodels.judges.pairwise import WinRate
+from rewardmodels.judges.probability_recipe import ProbabilityRecipe
 
 pytestmark = pytest.mark.slow
 SMALL = [
@@ -71,6 +74,13 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert torch.equal(judged(whole), judged(halves))
     figures = [json.loads((folder / "quality.json").read_text())["after"] for folder in (whole, halves)]
     assert figures[0] == figures[1]
+
+
+def test_what_a_judge_cannot_say_is_a_tie_and_wrong() -> None:
+    recipe = load_config("judge/paco-like", [*SMALL, "judge.asks.judge.min_mass=1"], ProbabilityRecipe)
+    found = train_probability.measured(recipe, train_probability.start_judge(recipe, "cpu"))["probability"]
+    assert found.gap.shape == (24,) and not found.gap.any()
+    assert accuracy(found)["accuracy"]["mean"] == 0.0
 
 
 @pytest.fixture(scope="module")

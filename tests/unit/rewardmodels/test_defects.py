@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -28,6 +29,12 @@ class Forgetful(Brightness):
         for sample in samples:
             dict.fromkeys(self.known)[sample.prompt]
         return super().__call__(samples=samples)
+
+
+class Picky(Forgetful):
+    """The same, and what it knows it refuses."""
+
+    known = frozenset({"refuse"})
 
 
 class Ranking(Forgetful):
@@ -65,6 +72,22 @@ def test_an_error_costs_its_sample_and_is_logged_with_its_traceback(caplog: pyte
     assert "2 of 4 samples" in record.getMessage() and "dict.fromkeys" in str(record.exc_text)
 
 
+def test_an_error_lets_go_of_the_batch_before_its_samples_are_asked_alone() -> None:
+    batches: list[weakref.ref[torch.Tensor]] = []
+
+    class Large(Brightness):
+        def __call__(self, *, samples: Sequence[Sample]) -> Scores:
+            assert all(batch() is None for batch in batches)
+            batch = torch.zeros(len(samples), 3, 8, 8)
+            batches.append(weakref.ref(batch))
+            if len(samples) > 1 or samples[0].prompt == "x":
+                raise torch.OutOfMemoryError("out of memory")
+            return super().__call__(samples=samples)
+
+    assert ask(Large(), greys("axaxa")).valid.tolist() == [True, False, True, False, True]
+    assert len(batches) == 6
+
+
 def test_an_error_costs_its_group_only() -> None:
     found = ask_by_group(Ranking(), greys("axabxb"))
     assert found.valid.tolist() == [True, False, True, True, False, True]
@@ -89,8 +112,13 @@ def test_a_wrong_number_of_scores_is_the_error_of_the_whole_call() -> None:
 def test_a_reward_that_fails_on_everything_ends_loudly() -> None:
     judge = Judge("forgetful", Forgetful())
     judge(greys("x" * (PATIENCE - 1)))
-    with pytest.raises(RuntimeError, match=rf"every sample it was asked for \({PATIENCE}\).* KeyError: 'x'"):
+    said = rf"judged none of {PATIENCE} samples, and failed on {PATIENCE}, the first time with KeyError: 'x'"
+    with pytest.raises(RuntimeError, match=said):
         judge(greys("x"))
+    picky = Judge("picky", Picky())
+    picky([replace(sample, prompt="refuse") for sample in greys("aa")])
+    with pytest.raises(RuntimeError, match=rf"none of {PATIENCE + 2} samples, and failed on {PATIENCE}"):
+        picky(greys("x" * PATIENCE))
     few = Judge("forgetful", Forgetful())
     few(greys("x"))
     with pytest.raises(RuntimeError, match="forgetful"):

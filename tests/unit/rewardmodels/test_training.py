@@ -13,6 +13,7 @@ from mmalign.stats.calibration import fit_temperature
 from mmalign.train.distributed import Processes
 from mmalign.types import PreferencePair, Sample
 from pipelines import train_reward
+from rewardmodels.averages import Averages
 from rewardmodels.examination import (
     Judged,
     accuracy,
@@ -118,6 +119,18 @@ def test_averages_follow_and_are_swapped_in_only_for_a_while() -> None:
     other.load_state_dict(task.state_dict())
     for key, value in task.state_dict().items():
         assert torch.equal(value, other.state_dict()[key])
+
+
+def test_averages_of_weights_in_bfloat16_move_all_the_way() -> None:
+    model = torch.nn.Linear(16, 16, dtype=torch.bfloat16)
+    averages = Averages(model, 0.99)
+    with torch.no_grad():
+        model.weight.mul_(1.05)
+    for num in range(200, 1200):
+        averages.follow(num)
+    with averages.swapped_in():
+        there = model.weight.detach().clone()
+    assert torch.equal(there, model.weight.detach()) and model.weight.dtype == torch.bfloat16
 
 
 def test_bundles_are_a_function_of_their_number() -> None:

@@ -13,6 +13,8 @@ from rewardmodels.judges.load import load_judge
 from rewardmodels.judges.local import LocalEngine
 from rewardmodels.judges.settings import JudgeFile, YesNo
 from tests.unit.rewardmodels.judges import tiny_chat
+from tests.unit.rewardmodels.test_backbones import placeholder, stock_processor
+from tests.unit.rewardmodels.tiny_vlms import PROCESSORS, tiny_vlm
 
 JUDGED = JudgeFile(
     name="tiny", about="a test", modalities=("image",), scale="[0, 1]",
@@ -29,6 +31,10 @@ ASKED = (
 
 
 def engine(kind: str, folder: Path) -> LocalEngine:
+    if kind in PROCESSORS:
+        processor = stock_processor(kind)
+        processor.chat_template = tiny_chat.CHAT.replace("PICTURE", placeholder(kind))
+        return LocalEngine(tiny_vlm(kind)[0], processor, kind)
     if kind == "qwen3":
         made = trainable.start_from("shapes-reward", JUDGED).engine
     else:
@@ -38,7 +44,7 @@ def engine(kind: str, folder: Path) -> LocalEngine:
     return made
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "qwen2.5", "llava"])
+@pytest.mark.parametrize("kind", ["qwen3", "qwen2.5", "llava", *PROCESSORS])
 def test_the_logits_are_those_of_questions_asked_alone(kind: str, tmp_path: Path) -> None:
     made = engine(kind, tmp_path)
     questions = ASKED if kind != "llava" else ASKED[:3]

@@ -340,12 +340,21 @@ def test_files_bring_critiques_and_lose_only_what_cannot_be_read(tmp_path: Path)
         ({"judge": {"asks": "unifiedreward-pair"}}, "kind yes_no, or pair"),
         ({"judge": {"asks": "rewarddance-reasoned"}}, "set reasoning to 0"),
         ({"method": {"loss": "margin", "critiques": True}}, "belong to first_token"),
+        ({"judge": {"weights": "lora", "lora": {"dropout": 0.1}}}, "leave lora.dropout at 0"),
         ({"method": {"anchor": 0.1}}, "anchor belongs to margin"),
         ({"method": {"scale": 2.0}}, "scale belongs to margin"),
         ({"method": {"published": True}}, "needs critiques"),
         ({"method": {"loss": "margin", "ranking": 1.0}}, "ranking belongs to first_token"),
         ({"method": {"critiques": True}}, "critiques are of single pictures, in files"),
         ({"data": {"pairs": "x.jsonl", "heldout": "x.jsonl"}}, "give another, or null"),
+        (
+            {"data": {"pairs": "shapes-edits"}},
+            "data.pairs=shapes-edits holds the kind 'edit'.*judges image and video",
+        ),
+        (
+            {"data": {"pairs": "x.jsonl", "heldout": "shapes-edits"}},
+            "data.heldout=shapes-edits holds the kind",
+        ),
     ],
 )
 def test_mistakes_in_a_recipe(given: dict[str, Any], mend: str) -> None:

@@ -91,6 +91,8 @@ def export_file(input: Path, *, output: Path, embed: bool, root: Path | None = N
         raise ValueError(
             f"--output {output}: give .jsonl, .parquet, or a folder name for a `datasets` folder"
         )
+    if num == 0 and output.is_file():
+        output.unlink()
     left.require(num, input, "comparison")
     left.tell()
     print(f"{counted(num, 'comparison')} in {output}")

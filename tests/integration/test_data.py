@@ -114,6 +114,7 @@ def test_a_bad_line_costs_export_and_votes_itself_only(
     pairs.write_text("rubbish{\n", encoding="utf-8")
     assert call("data", "export", pairs, "-o", tmp_path / "none.parquet") == 2
     assert "holds no comparison: pairs.jsonl:1" in capsys.readouterr().err
+    assert not (tmp_path / "none.parquet").exists()
 
 
 def test_media_that_cannot_be_taken_out_cost_their_row_only(

@@ -58,7 +58,7 @@ def _require_judged(start: Start, data: JudgedPairs) -> None:
     """ValueError for a built-in world whose media the judge does not judge."""
     kinds = start.settings.modalities
     for key, name in (("pairs", data.pairs), ("heldout", data.heldout)):
-        if name in WORLDS and WORLDS[name] not in kinds:
+        if name is not None and name in WORLDS and WORLDS[name] not in kinds:
             raise ValueError(
                 f"data.{key}={name} holds the kind '{WORLDS[name]}', and the judge judges {' and '.join(kinds)}: "
                 "change one of data and judge.asks.modalities"

@@ -128,9 +128,10 @@ def test_judges_of_probabilities_and_checklists_leave_it_out_too(tmp_path: Path,
     path = drawn(tmp_path / "data", NUM)
     spoiled(path)
     told: list[str] = []
-    words = SMALL[:3] if name == "checklist-like" else SMALL
+    words = SMALL[1:3] if name == "checklist-like" else SMALL[1:]
     words = [
         *words,
+        "data.comparisons_per_bundle=3",
         f"data.pairs={path}",
         "data.heldout=null",
         "budget.iterations=4",
@@ -152,7 +153,7 @@ def test_a_file_without_a_winner_is_told_and_not_passed_over(tmp_path: Path, nam
     output = f"output={tmp_path / 'run'}"
     words = options(tmp_path, path, iterations=2)
     if name != "shapes":
-        words = [*SMALL, f"data.pairs={path}", "data.heldout=null", "budget.iterations=2"]
+        words = [*SMALL[1:], f"data.pairs={path}", "data.heldout=null", "budget.iterations=2"]
     run = train_judge.run if name == "shapes" else train_probability.run
     with pytest.raises(ValueError, match=r"no comparison has two pictures of one prompt and a winner"):
         run(f"judge/{name}", [*words, output], say=str)

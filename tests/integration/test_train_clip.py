@@ -117,7 +117,9 @@ def test_a_stopped_run_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.Mo
     assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_files_of_comparisons_train_it_too_and_it_goes_on_from_its_own_folder(tmp_path: Path) -> None:
+def test_files_of_comparisons_train_it_too_and_it_goes_on_from_its_own_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pairs = write_pairs(
         tmp_path / "data", "train", num_prompts=12, law=Law(temperature=0.1, theta=2.0), num_images=3
     )
@@ -133,7 +135,9 @@ def test_files_of_comparisons_train_it_too_and_it_goes_on_from_its_own_folder(tm
     before, after = weights(first), weights(second)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and not any("text_model" in name for name in moved)
-    assert call("train-reward", "clip/hps-like", *words, *files, *on, f"output={tmp_path / 'third'}") == 2
+    third = f"output={tmp_path / 'third'}"
+    assert call("train-reward", "clip/image-reward-like", *words, *files, *on, third) == 2
+    assert "say the same" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_recipe_is_validated_and_mistakes_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import rewardmodels
 from mmalign.shapes.worlds import WORLDS
 from mmalign.types import RewardModel, Sample
 from rewardmodels.judges.pairwise import Compared, Decision, WinRate
+from rewardmodels.judges.settings import Pair
 from rewardmodels.shape_probes import probe, wrong_pictures
 
 IMAGES, EDITS = WORLDS["shapes"], WORLDS["shapes-edits"]
@@ -19,7 +20,8 @@ IMAGES, EDITS = WORLDS["shapes"], WORLDS["shapes-edits"]
 class Truth:
     """A judge of pairs that asks the rule of the world; `sign` -1 turns it round."""
 
-    name, modalities = "truth", frozenset({"image", "edit"})
+    name, modalities, parts = "truth", frozenset({"image", "edit"}), ()
+    pair = Pair(kind="pair", wording="better-of-two/1")
 
     def __init__(self, reward: RewardModel, sign: int = 1) -> None:
         self.reward, self.sign = reward, sign

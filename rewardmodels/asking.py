@@ -78,9 +78,8 @@ def _ask(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
             return scores
         wrong = f"it gave {len(scores)} scores for {len(samples)} samples and must give one each"
         return Scores.failed([Defect.of(RuntimeError(wrong))] * len(samples), model.dimensions)
-    if (
-        len(samples) == 1
-    ):  # here the error has let go of the batch, so that what was too large for memory may fit
+    # Out of the `except` the error has let go of the batch, so that what was too large for memory may fit.
+    if len(samples) == 1:
         return Scores.failed([why], model.dimensions)
     if needs_group(model):
         return _without_broken(model, samples, name, why)

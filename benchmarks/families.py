@@ -17,7 +17,7 @@ class Family:
     """What a recipe needs changed in a world, and what its information cannot decide.
 
     `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `sums` says that
-    its overall score is a weighted sum of its dimensions; `longer` names the worlds in which it is trained for twice
+    its overall score is a weighted sum of its dimensions; `longer` says in which worlds it is trained for how many times
     the updates; `alone` says that it is trained from nothing.
     """
 
@@ -27,7 +27,7 @@ class Family:
     worlds: Sequence[str] = tuple(NAMES)
     measured: str = "overall"
     sums: bool = False
-    longer: Sequence[str] = ()
+    longer: Mapping[str, int] = field(default_factory=dict)
     alone: bool = False
 
 
@@ -42,7 +42,7 @@ LEVELS = Family(
         "videos": ["method.dimensions=[instruction_following, visual_quality, motion_quality]"],
     },
     sums=True,
-    longer=("images", "edits"),
+    longer={"images": 2, "edits": 2},
 )
 CLIP = "source, order of frames; picture and prompt meet in one product of two embeddings"
 BLIP = "source, order of frames"
@@ -59,10 +59,10 @@ FAMILIES: dict[str, Family] = {
             "edits": ["method.dimensions=[visual_quality, preservation, instruction_following]"],
         },
         sums=True,
-        longer=("edits",),
+        longer={"edits": 2},
     ),
     "edit-reward-like": Family(
-        "what was preserved is not asked; overall is the mean of the two answers", longer=("edits",)
+        "what was preserved is not asked; overall is the mean of the two answers", longer={"edits": 2}
     ),
     "vefx-like": LEVELS,
     "coral-like": LEVELS,
@@ -73,7 +73,7 @@ FAMILIES: dict[str, Family] = {
     "yojo-like": Family(),
     "adiee-like": Family("levels of single items"),
     "edithf-like": Family("levels of single items"),
-    "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality"),
+    "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality", longer={"images": 3}),
     "pick-like": Family(CLIP, recipe="clip/pick-like", worlds=IMAGES, alone=True),
     "hps-like": Family(CLIP, recipe="clip/hps-like", worlds=IMAGES),
     "social-like": Family(CLIP, recipe="clip/social-like", worlds=IMAGES),
@@ -85,6 +85,7 @@ FAMILIES: dict[str, Family] = {
     "rewarddance-like": Family(
         "two at a time: nothing across prompts; frames are pictures without times",
         recipe="judge/rewarddance-like",
+        longer={"images": 3},
     ),
     "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),
 }

@@ -5,7 +5,7 @@
 Published rewards start from a VLM that has learned to see, and so do these. The start of a world is a tiny Qwen3-VL: of
 images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
 `reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From it a run takes the recipe of
-its family, `reward/<family>`, with a new head and a new template, for `--updates` updates (some for twice as many) on
+its family, `reward/<family>`, with a new head and a new template, for `--updates` updates (some for two or three times as many) on
 the endless stream of the world, whose annotators are uncertain and see ties. Judges of token probabilities
 (`judge/<family>`) start from the same VLM and learn the words they answer in. Of CLIP rewards (`clip/<family>`, images
 only) `pick-like` and `image-reward-like` are trained from nothing for the budget of their recipe; the others go on from
@@ -83,7 +83,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--worlds", nargs="+", default=["images"], choices=list(NAMES))
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--updates", type=int, default=400, help="of each family; some take twice as many")
+    parser.add_argument(
+        "--updates", type=int, default=400, help="of each family; some take two or three times as many"
+    )
     parser.add_argument(
         "--start-updates",
         type=int,
@@ -110,7 +112,7 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     """One training with what was measured after it."""
     target, recipe = Path(options.output) / f"{world}-{family}", recipe_of(family)
     given = [f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set]
-    num_updates = options.updates * (2 if world in FAMILIES[family].longer else 1)
+    num_updates = options.updates * FAMILIES[family].longer.get(world, 1)
     kind, saved = recipe.split("/")[0], target / "reward"
     if kind == "plural":
         return as_result(family, world, train_plural.run(recipe, given)["known"]["personal"], {}, options)

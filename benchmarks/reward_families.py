@@ -5,8 +5,8 @@
 Published rewards start from a VLM that has learned to see, and so do these. The start of a world is a tiny Qwen3-VL: of
 images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
 `reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From it a run takes the recipe of
-its family, `reward/<family>`, with a new head and a new template, for `--updates` updates (some for two or three times as many) on
-the endless stream of the world, whose annotators are uncertain and see ties. Judges of token probabilities
+its family, `reward/<family>`, with a new head and a new template, for `--updates` updates (some for two or three times
+as many) on the endless stream of the world, whose annotators are uncertain and see ties. Judges of token probabilities
 (`judge/<family>`) start from the same VLM and learn the words they answer in. Of CLIP rewards (`clip/<family>`, images
 only) `pick-like` and `image-reward-like` are trained from nothing for the budget of their recipe; the others go on from
 the towers of the first for `--updates` updates. `pal-like` learns from votes that name their annotators.

@@ -13,11 +13,11 @@ the towers of the first for `--updates` updates. `pal-like` learns from votes th
 
 Measured on prompts that were neither trained nor calibrated on: the pair accuracy that fresh answers can be expected to
 give, beside the best that anyone could reach, and their ratio; the same three ways, with ties by the calibrated
-threshold; by dimension where there are several; and the probes of `rewardmodels.shape_probes`. A reward that reads no
-prompt is held against the best in the one dimension that it can know; beside one whose score is a sum of dimensions
-stands what the sum could reach if every dimension were known exactly. What each cannot know stands in
-`benchmarks.families`. Results go to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is not run
-again, and what was stopped goes on.
+threshold, of these annotators and of those who see many ties (`benchmarks.ties`); by dimension where there are several;
+and the probes of `rewardmodels.shape_probes`. A reward that reads no prompt is held against the best in the one
+dimension that it can know; beside one whose score is a sum of dimensions stands what the sum could reach if every
+dimension were known exactly. What each cannot know stands in `benchmarks.families`. Results go to
+`<output>/<world>-<family>.json` and `<output>/table.md`; what is there is not run again, and what was stopped goes on.
 
 Shape legend: none; everything here is a row of a table.
 """
@@ -36,6 +36,7 @@ import torch
 import rewardmodels
 from benchmarks.ceilings import ceiling
 from benchmarks.families import FAMILIES, NAMES
+from benchmarks.ties import many_ties
 from mmalign.shapes import bundled_path
 from mmalign.shapes.annotators import Law
 from mmalign.shapes.worlds import WORLDS
@@ -58,7 +59,8 @@ LAW = Law(temperature=0.1, theta=2.0)
 ANNOTATORS = (f"data.shapes.temperature={LAW.temperature}", f"data.shapes.theta={LAW.theta}")
 HEADINGS = (
     "world", "family", "accuracy", "best", "ratio", "sum of dimensions", "three-way", "best", "ratio",
-    "dimensions (ratio)", "wrong prompt", "identity / still", "updates", "seconds", "cannot see",
+    "many ties: three-way", "best", "ratio", "never a tie", "dimensions (ratio)", "wrong prompt", "identity / still",
+    "updates", "seconds", "cannot see",
 )  # fmt: skip
 
 
@@ -125,8 +127,12 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
         quality = train_clip.run(recipe, [*stream(world, options), *start, *given])
     else:
         quality = train_reward.run(recipe, [*from_start(world, num_updates, options), *given])
-    probes = probe(rewardmodels.load(str(saved)), WORLDS[NAMES[world]], num=options.num_probes)
-    return as_result(family, world, quality, probes, options)
+    reward, drawn_from = rewardmodels.load(str(saved)), WORLDS[NAMES[world]]
+    asked = many_ties(
+        reward, drawn_from, dimension=FAMILIES[family].measured, num_prompts=options.num_prompts
+    )
+    probes = probe(reward, drawn_from, num=options.num_probes)
+    return as_result(family, world, {**quality, "many_ties": asked}, probes, options)
 
 
 def recipe_of(family: str) -> str:
@@ -231,7 +237,7 @@ def write_table(folder: Path) -> None:
 def row(result: Mapping[str, Any]) -> list[str]:
     """One line of the table."""
     quality, probes, kind = result["quality"], result["probes"], FAMILIES[result["family"]]
-    summed = result.get("sum_of_dimensions")  # results of earlier versions have none
+    summed, many = result.get("sum_of_dimensions"), quality.get("many_ties")  # earlier results have neither
     parts = quality.get("dimensions", {})
     measured = parts.get(kind.measured, quality)
     dimensions = [
@@ -243,6 +249,7 @@ def row(result: Mapping[str, Any]) -> list[str]:
     return [
         result["world"], result["family"], *_three(measured),
         "-" if summed is None else f"{summed:.1%}", *_three(measured.get("three_way")),
+        *_three(many), "-" if many is None else f"{many['never'] / many['best']:.1%}",
         ", ".join(dimensions) or "-", _rate(probes.get("wrong_prompt")), _rate(probes.get(second)),
         str(quality.get("updates", "-")), str(quality.get("seconds", "-")), kind.blind or "-",
     ]  # fmt: skip

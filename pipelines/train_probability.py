@@ -159,7 +159,7 @@ def measured(
         judge_world, half=half, num_prompts=num, law=law_of(data.shapes), world=WORLDS[data.heldout]
     )
     if isinstance(judge, PairJudge):
-        return {NAME: in_pairs(partial(_prefer, judge), ask)}
+        return {NAME: in_pairs(partial(prefer, judge), ask)}
     found = ask(judge)["overall"]
     scores = found.score_a.where(found.gap.isfinite(), 0.0), found.score_b.where(found.gap.isfinite(), 0.0)
     return {NAME: replace(found, score_a=scores[0], score_b=scores[1])}
@@ -201,13 +201,13 @@ def judged_file(judge: Judge, path: Path, seed: int) -> Judged:
 
 def _gaps(judge: Judge, pairs: Sequence[PreferencePair]) -> Tensor:
     if isinstance(judge, PairJudge):
-        return _prefer(judge, [pair.a for pair in pairs], [pair.b for pair in pairs]) - 0.5
+        return prefer(judge, [pair.a for pair in pairs], [pair.b for pair in pairs]) - 0.5
     samples, first, second = distinct(pairs)
     overall = judge(samples=samples).overall
     return (overall[first] - overall[second]).nan_to_num(0.0)
 
 
-def _prefer(judge: PairJudge, firsts: Sequence[Sample], seconds: Sequence[Sample]) -> Tensor:
+def prefer(judge: PairJudge, firsts: Sequence[Sample], seconds: Sequence[Sample]) -> Tensor:
     """p(the first is better) (P,); 1/2 where the judge cannot say."""
     decisions = judge.compare(list(zip(firsts, seconds, strict=True)))
     return torch.tensor([one.probability for one in decisions]).nan_to_num(0.5)

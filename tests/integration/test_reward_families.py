@@ -50,7 +50,7 @@ def test_results_of_earlier_versions_stand_in_the_table(tmp_path: Path) -> None:
         (tmp_path / file.name).write_text(file.read_text())
     reward_families.write_table(tmp_path)
     head, rule, *rows = (tmp_path / "table.md").read_text().splitlines()
-    assert len(rows) == len(kept) > 10 and {line.count(" | ") for line in (head, rule, *rows)} == {14}
+    assert len(rows) == len(kept) > 10 and {line.count(" | ") for line in (head, rule, *rows)} == {18}
 
 
 def quiet(words: str) -> None:
@@ -92,6 +92,7 @@ def test_the_benchmark_trains_measures_and_tabulates_and_the_command_scores(tmp_
     result = json.loads((tmp_path / "table" / "videos-video-reward-like.json").read_text())
     assert set(result["probes"]) == {"wrong_prompt", "still_video"}
     assert 0 < result["quality"]["three_way"]["ratio"] <= 1
+    assert 0 < result["quality"]["many_ties"]["ratio"] <= 1
     assert len(result["quality"]["dimensions"]) == 3
     reward_families.main(arguments)  # nothing is run again
     assert (tmp_path / "table" / "table.md").read_text().count("| videos |") == 1
@@ -129,7 +130,8 @@ def test_judges_of_token_probabilities_stand_in_the_same_table(tmp_path: Path) -
         assert (
             set(result["probes"]) == {"wrong_prompt", "identity_edit"} and result["quality"]["updates"] == 2
         )
-        assert 0 < result["quality"]["ratio"] <= 1 and 0 < result["quality"]["three_way"]["ratio"] <= 1
+        quality = result["quality"]
+        assert all(0 < one["ratio"] <= 1 for one in (quality, quality["three_way"], quality["many_ties"]))
     assert (tmp_path / "table.md").read_text().count("| edits |") == 2
 
 

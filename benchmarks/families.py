@@ -44,6 +44,13 @@ LEVELS = Family(
     sums=True,
     longer={"images": 2, "edits": 2},
 )
+LONG = {
+    "images": [
+        "budget.updates=8000",
+        "data.shapes.stages=[{until: 0.1, categories: [single_object, colors], damage: 0.0}, {until: 1.0}]",
+    ]
+}
+"""From nothing two towers need many updates, and few of them on single shapes."""
 CLIP = "source, order of frames; picture and prompt meet in one product of two embeddings"
 BLIP = "source, order of frames"
 NO_PROMPT = "prompt: accuracy is that of visual quality"
@@ -74,10 +81,10 @@ FAMILIES: dict[str, Family] = {
     "adiee-like": Family("levels of single items"),
     "edithf-like": Family("levels of single items"),
     "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality", longer={"images": 3}),
-    "pick-like": Family(CLIP, recipe="clip/pick-like", worlds=IMAGES, alone=True),
+    "pick-like": Family(CLIP, LONG, recipe="clip/pick-like", worlds=IMAGES, alone=True),
     "hps-like": Family(CLIP, recipe="clip/hps-like", worlds=IMAGES),
     "social-like": Family(CLIP, recipe="clip/social-like", worlds=IMAGES),
-    "image-reward-like": Family(BLIP, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
+    "image-reward-like": Family(BLIP, LONG, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
     "aesthetic-like": Family(NO_PROMPT, recipe="clip/aesthetic-like", worlds=IMAGES),
     "paco-like": Family(
         "one answer a picture: the frames of a video are pictures without times", recipe="judge/paco-like"

@@ -2,14 +2,15 @@
 
     python -m benchmarks.reward_families --worlds images edits videos
 
-Published rewards start from a VLM that has learned to see, and so do these. The start of a world is a tiny Qwen3-VL: of
-images the one inside the bundled reward, of edits and videos one that is trained from nothing first, by the recipe
-`reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From it a run takes the recipe of
-its family, `reward/<family>`, with a new head and a new template, for `--updates` updates (some for two or three times
-as many) on the endless stream of the world, whose annotators are uncertain and see ties. Judges of token probabilities
-(`judge/<family>`) start from the same VLM and learn the words they answer in. Of CLIP rewards (`clip/<family>`, images
-only) `pick-like` and `image-reward-like` are trained from nothing for the budget of their recipe; the others go on from
-the towers of the first for `--updates` updates. `pal-like` learns from votes that name their annotators.
+Published rewards start from a VLM that has learned to see, and so do these. The start of a world is the tiny Qwen3-VL
+inside its bundled reward. Those of edits and videos can be made anew (`--fresh-starts`) as they were made: trained from
+nothing by the recipe `reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From its start
+a run takes the recipe of its family, `reward/<family>`, with a new head and a new template, for `--updates` updates
+(some for two or three times as many) on the endless stream of the world, whose annotators are uncertain and see ties.
+Judges of token probabilities (`judge/<family>`) start from the same VLM and learn the words they answer in. Of CLIP
+rewards (`clip/<family>`, images only) `pick-like` and `image-reward-like` are trained from nothing, for 8,000 updates;
+the others go on from the towers of the first for `--updates` updates. `pal-like` learns from votes that name their
+annotators.
 
 Measured on prompts that were neither trained nor calibrated on: the pair accuracy that fresh answers can be expected to
 give, beside the best that anyone could reach, and their ratio; the same three ways, with ties by the calibrated
@@ -37,13 +38,13 @@ import rewardmodels
 from benchmarks.ceilings import ceiling
 from benchmarks.families import FAMILIES, NAMES
 from benchmarks.ties import many_ties
-from mmalign.shapes import bundled_path
 from mmalign.shapes.annotators import Law
 from mmalign.shapes.worlds import WORLDS
 from pipelines import train_clip, train_plural, train_probability, train_reward
 from rewardmodels.shape_probes import probe
 
 FIRST, FIRST_CLIP = "base-reward-like", "pick-like"
+BUNDLED = {"images": "shapes-reward", "edits": "shapes-edits-reward", "videos": "shapes-videos-reward"}
 STAGES = {
     "edits": "[{until: 0.10, categories: [recolor, remove, replace], damage: 0.0}, {until: 0.2, damage: 0.2},"
     " {until: 1.0, damage: 0.5}]",
@@ -87,6 +88,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument(
         "--updates", type=int, default=400, help="of each family; some take two or three times as many"
+    )
+    parser.add_argument(
+        "--fresh-starts",
+        action="store_true",
+        help="train the starts of edits and videos from nothing (hours), instead of taking the bundled ones",
     )
     parser.add_argument(
         "--start-updates",
@@ -165,10 +171,9 @@ def from_start(world: str, num_updates: int, options: argparse.Namespace) -> lis
 def as_judge(world: str, num_updates: int, options: argparse.Namespace) -> list[str]:
     """What a judge is told that starts from the VLM of its world."""
     name = NAMES[world]
-    start = "shapes-reward" if world == "images" else start_of(world, options)
     return [
-        f"judge.path={start}", f"judge.asks.modalities=[{WORLDS[name].modality}]", f"data.pairs={name}",
-        f"data.heldout={name}", *ANNOTATORS, f"budget.iterations={num_updates}",
+        f"judge.path={start_of(world, options)}", f"judge.asks.modalities=[{WORLDS[name].modality}]",
+        f"data.pairs={name}", f"data.heldout={name}", *ANNOTATORS, f"budget.iterations={num_updates}",
         f"optimizer.warmup={min(40, max(1, num_updates // 10))}",
         f"evaluation.every={max(1, num_updates // 4)}",
         f"evaluation.final_prompts={options.num_prompts}",
@@ -179,17 +184,18 @@ def towers(num_updates: int, options: argparse.Namespace) -> list[str]:
     """What a CLIP family is told that starts from the towers of another, trained now if they are not there yet."""
     target = Path(options.output) / f"images-{FIRST_CLIP}"
     if not (target / "reward").exists():
-        train_clip.run(f"clip/{FIRST_CLIP}", [*stream("images", options), f"output={target}"])
+        changes = FAMILIES[FIRST_CLIP].changes["images"]
+        train_clip.run(f"clip/{FIRST_CLIP}", [*stream("images", options), *changes, f"output={target}"])
     return [
         "model.scratch=null", f"model.path={target / 'reward'}", "optimizer.lr=1e-3",
         "data.shapes.stages=[{until: 1.0}]", *budget(num_updates),
     ]  # fmt: skip
 
 
-def start_of(world: str, options: argparse.Namespace) -> Path:
-    """The folder of the VLM that every family of a world starts from, trained now if it is not there yet."""
-    if world == "images":
-        return bundled_path("reward")
+def start_of(world: str, options: argparse.Namespace) -> str | Path:
+    """The VLM that every family of a world starts from: the bundled one, or one trained now if it is not there yet."""
+    if world == "images" or not options.fresh_starts:
+        return BUNDLED[world]
     reward = Path()
     for number in range(1, options.start_rounds + 1):
         last, target = reward, Path(options.output) / f"{world}-start{'' if number == 1 else f'-{number}'}"

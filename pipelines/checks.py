@@ -80,20 +80,22 @@ def require_model(key: str, name: str) -> None:
     """ValueError for what is neither a bundled model, nor a folder, nor the name of a hub repository."""
     if Path(name).is_dir() or hub.is_id(name):
         return
+    require_start(key, name)
+
+
+def require_start(key: str, name: str, *, hub_too: bool = True) -> None:
+    """ValueError for what a model cannot be loaded from: no bundled model, no folder (or file), nor, if so asked, the
+    name of a hub repository.
+    """
+    if Path(name).exists() or (hub_too and hub.is_id(name)):
+        return
     from mmalign.shapes.bundle import model_path  # imports torch, like all of the world
 
     try:
         place = model_path(name)
     except ValueError as problem:
         raise ValueError(f"'{key}': {problem}") from problem
-    require_start(key, name, place)
-
-
-def require_start(key: str, name: str, place: str | None = None, *, hub_too: bool = True) -> None:
-    """ValueError for what a model cannot be loaded from: no folder (or file), nor, if so asked, the name of a hub
-    repository.
-    """
-    if Path(place or name).exists() or (hub_too and hub.is_id(name)):
+    if Path(place).exists():
         return
     more = ", and it is no hub id such as owner/name" if hub_too else ""
     raise ValueError(f"'{key}': no such folder {name}{more}")

@@ -24,7 +24,9 @@ WIDTH = 100  # of what is written to a file or pipe
 BUNDLED = {
     "shapes-flow": "tiny text-to-image generator of the built-in world: StableDiffusion3Pipeline, flow",
     "shapes-epsilon": "the same world as StableDiffusionPipeline, epsilon prediction",
-    "shapes-reward": "tiny Qwen3-VL reward model, learned from preference pairs",
+    "shapes-reward": "tiny Qwen3-VL reward model of pictures, learned from preference pairs",
+    "shapes-edits-reward": "the same for edits",
+    "shapes-videos-reward": "the same for videos",
 }
 
 

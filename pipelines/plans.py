@@ -69,7 +69,7 @@ def require_start(recipe: AnyRecipe) -> None:
     else:
         starts = {"judge.path": (recipe.judge.path, not isinstance(recipe, JudgeRecipe))}
     for key, (name, hub_too) in starts.items():
-        if name not in (None, "shapes-reward"):
+        if name is not None:
             checks.require_start(key, name, hub_too=hub_too)
 
 

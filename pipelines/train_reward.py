@@ -16,6 +16,7 @@ import torch
 
 from mmalign.config import load_config
 from mmalign.shapes import vocabulary
+from mmalign.shapes.bundle import model_path
 from mmalign.shapes.worlds import WORLDS
 from mmalign.stats.calibration import fit_temperature
 from mmalign.train.distributed import Processes
@@ -103,14 +104,16 @@ def build_model(recipe: RewardRecipe) -> VlmReward:
     """The model to train: a saved one, or a new one that knows the words of its world."""
     model = recipe.model
     if model.path is not None:
-        return load_folder(model.path)
+        return load_folder(model_path(model.path))
     world = WORLDS.get(recipe.data.pairs)
     known = (world.modality,) if world is not None else ("image",)
     if model.backbone is not None:
         dimensions, judged = recipe.method.dimensions, model.modalities or known
         settings = settings_of(model, dimensions, judged, max_prompt_tokens=512)
         video = VideoRule(**model.frames.model_dump())
-        return from_backbone(model.backbone, settings, seed=recipe.seed, pixels=model.pixels, video=video)
+        return from_backbone(
+            model_path(model.backbone), settings, seed=recipe.seed, pixels=model.pixels, video=video
+        )
     assert model.scratch is not None
     return build(
         model, model.scratch, vocabulary() if world is None else world.words(),

@@ -65,6 +65,16 @@ CATALOG: Mapping[str, Entry] = {
         "rewardmodels.vlm:load_bundled", "bundled Qwen3-VL reward model, learned from shapes preference pairs",
         ("overall",), "about -2 to 2, 0 is average", memory="5 MB", differentiable=True,
     ),
+    "shapes-edits-reward": Entry(
+        "rewardmodels.vlm:load_bundled", "the same for edits: source, instruction and what was made of it",
+        ("overall",), "about -2 to 2, 0 is average", ("edit",), memory="5 MB", differentiable=True,
+        arguments={"name": "shapes-edits-reward"},
+    ),
+    "shapes-videos-reward": Entry(
+        "rewardmodels.vlm:load_bundled", "the same for videos of moving shapes",
+        ("overall",), "about -2 to 2, 0 is average", ("video",), memory="5 MB", differentiable=True,
+        arguments={"name": "shapes-videos-reward"},
+    ),
     "jpeg-compressibility": Entry(
         "rewardmodels.rules:jpeg", "how small the picture is as JPEG: -kilobytes / 500 at quality 95",
         ("compressibility",), "below 0, higher is smaller", ("image", "edit"), arguments={"sign": -1},

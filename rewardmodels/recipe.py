@@ -46,8 +46,8 @@ class Frames(Section):
 
 
 class Model(Section):
-    """The reward model and what of it is trained: a folder to go on from (`path`), a stock VLM of any family with a
-    new head (`backbone`, a folder or hub id), or a new small one (`scratch`).
+    """The reward model and what of it is trained: a folder or bundled reward to go on from (`path`), a stock VLM of any
+    family with a new head (`backbone`, a folder or hub id), or a new small one (`scratch`).
 
     `embeddings: special` trains only the rows of the template's special tokens. `vision: lora` puts adapters on the
     vision tower too.

@@ -226,12 +226,16 @@ def load_folder(
 
 
 def load_bundled(
-    *, batch_size: int = 64, device: str | torch.device = "cpu", dtype: str = "float32"
+    *,
+    name: str = "shapes-reward",
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
 ) -> VlmReward:
-    """The reward model that comes with mmalign, learned from preference pairs of the shapes world."""
-    from mmalign.shapes import bundled_path
+    """A reward model that comes with mmalign, learned from preference pairs of a shapes world."""
+    from mmalign.shapes.bundle import model_path
 
-    return load_folder(bundled_path("reward"), batch_size=batch_size, device=device, dtype=dtype)
+    return load_folder(model_path(name), batch_size=batch_size, device=device, dtype=dtype)
 
 
 def describe(reward: VlmReward) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def quickstart(
         "runs/quickstart"
     ),
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Retrain every bundled model first.")
+        bool, typer.Option("--from-scratch", help="Retrain every bundled model it uses first.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Another seed, another run.")] = 0,
     overrides: Overrides = None,

@@ -1,4 +1,6 @@
-"""Where the models that come with mmalign lie: `flow`, `epsilon` and `reward`."""
+"""Where the models that come with mmalign lie: generators `flow` and `epsilon`, and a reward of each world: `reward`
+(images), `edits-reward` and `videos-reward`.
+"""
 
 from __future__ import annotations
 

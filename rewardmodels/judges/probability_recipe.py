@@ -17,7 +17,7 @@ from rewardmodels.recipe import WORLDS, Lora, PairData, RewardOptimizer
 
 
 class Start(Section):
-    """`path`: an instruction model with pictures (folder or hub id), a judge trained before, or `shapes-reward`.
+    """`path`: an instruction model with pictures (folder or hub id), a judge trained before, or a bundled reward.
 
     `asks` is the judge: a name of `rewardmodels/judges/files`, a YAML file, or what such a file holds. Trained are all
     weights or LoRA adapters, which are merged when the judge is saved; `batch_size` questions share a forward pass.

@@ -19,6 +19,7 @@ from typing import Any
 from torch import nn
 from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
+from mmalign.shapes.bundle import model_path
 from mmalign.strict import to_yaml
 from mmalign.types import RewardModel
 from rewardmodels.clip.weights import aligned
@@ -31,7 +32,7 @@ from rewardmodels.judges.pairwise import PairJudge
 from rewardmodels.judges.probability import YesNoReward
 from rewardmodels.judges.settings import Checklist, JudgeFile, Pair, YesNo
 from rewardmodels.judges.verdict_model import add_words
-from rewardmodels.vlm import VlmReward, load_bundled
+from rewardmodels.vlm import VlmReward
 from rewardmodels.vlm import load_folder as load_reward
 
 Judge = YesNoReward | PairJudge | ChecklistReward
@@ -76,12 +77,12 @@ def start_from(
 
 def is_reward_model(path: str) -> bool:
     """Whether it is a hidden-state reward model, which has words to learn first."""
-    return path == "shapes-reward" or (Path(path) / HEAD).is_file()
+    return (Path(model_path(path)) / HEAD).is_file()
 
 
 def _talking(path: str, words: tuple[str, str]) -> Opened:
     """The backbone of a reward model as an instruction model that may answer with the words."""
-    reward: VlmReward = load_bundled() if path == "shapes-reward" else load_reward(path)
+    reward: VlmReward = load_reward(model_path(path))
     kind = reward.vlm.config.model_type
     if kind != "qwen3_vl" or reward.settings.template not in TEMPLATES:
         raise ValueError(

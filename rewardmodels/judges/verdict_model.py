@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from mmalign.seeds import generator
+from mmalign.shapes.bundle import model_path
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels.backbones import backbone_of
 from rewardmodels.batching import Prepared, score
 from rewardmodels.inputs import TEMPLATES, InputBuilder, VlmInputs
-from rewardmodels.vlm import PIXELS, VlmReward, load_bundled, load_folder, pixels_record, quiet, read_pixels
+from rewardmodels.vlm import PIXELS, VlmReward, load_folder, pixels_record, quiet, read_pixels
 
 CONFIG, SCHEMA = "verdict_config.json", "mmalign.verdict/1"
 SAYS = "verdict"
@@ -227,9 +228,10 @@ def load_verdict_model(path: str | Path, *, batch_size: int = 64) -> VerdictMode
 
 def start_from(path: str, *, name: str, asks: str, marks: int) -> VerdictModel:
     """A verdict model to train: a saved one, or the backbone of a hidden-state reward model that learns to speak."""
-    if path != "shapes-reward" and (Path(path) / CONFIG).is_file():
+    path = model_path(path)
+    if (Path(path) / CONFIG).is_file():
         return load_verdict_model(path)
-    reward: VlmReward = load_bundled() if path == "shapes-reward" else load_folder(path)
+    reward: VlmReward = load_folder(path)
     words = ("1", "2") if asks == "pair" else tuple(str(mark) for mark in range(marks))
     return speaking(reward, name=name, template=PAIR if asks == "pair" else POINT, words=words)
 

@@ -15,7 +15,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Judge(Section):
-    """The start: `shapes-reward` or a folder of a reward model with hidden-state head, or of a verdict model."""
+    """The start: a bundled reward or a folder of a reward model with hidden-state head, or of a verdict model."""
 
     path: str = "shapes-reward"
     name: str = "spoken-judge"

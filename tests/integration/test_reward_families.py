@@ -85,8 +85,8 @@ def test_dropout_draws_and_adapters_go_on_bit_by_bit(tmp_path: Path, monkeypatch
 def test_the_benchmark_trains_measures_and_tabulates_and_the_command_scores(tmp_path: Path) -> None:
     arguments = [
         "--worlds", "videos", "--families", "video-reward-like", "--updates", "2", "--num-prompts", "12",
-        "--num-probes", "6", "--threads", "1", "--output", str(tmp_path / "table"), "--start-updates", "2",
-        "--set-start", *TINY[:-1], "--set", *TINY[1:-1],
+        "--num-probes", "6", "--threads", "1", "--output", str(tmp_path / "table"), "--fresh-starts",
+        "--start-updates", "2", "--set-start", *TINY[:-1], "--set", *TINY[1:-1],
     ]  # fmt: skip
     reward_families.main(arguments)
     result = json.loads((tmp_path / "table" / "videos-video-reward-like.json").read_text())
@@ -121,7 +121,7 @@ def test_judges_of_token_probabilities_stand_in_the_same_table(tmp_path: Path) -
     reward_families.main(
         [
             "--worlds", "edits", "--families", "paco-like", "rewarddance-like", "--updates", "2", "--num-prompts", "8",
-            "--num-probes", "4", "--threads", "1", "--output", str(tmp_path), "--start-updates", "1",
+            "--num-probes", "4", "--threads", "1", "--output", str(tmp_path), "--fresh-starts", "--start-updates", "1",
             "--start-rounds", "1", "--set-start", *TINY, "--set", *few, "judge.batch_size=24",
         ]
     )  # fmt: skip

@@ -17,7 +17,7 @@ class Family:
     """What a recipe needs changed in a world, and what its information cannot decide.
 
     `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `sums` says that
-    its overall score is a weighted sum of its dimensions; `longer` says in which worlds it is trained for how many
+    its overall score is a weighted sum of its dimensions, `asks` of which if not of all in the world; `longer` says in which worlds it is trained for how many
     times the updates; `alone` says that it is trained from nothing.
     """
 
@@ -27,6 +27,7 @@ class Family:
     worlds: Sequence[str] = tuple(NAMES)
     measured: str = "overall"
     sums: bool = False
+    asks: tuple[str, ...] = ()
     longer: Mapping[str, int] = field(default_factory=dict)
     alone: bool = False
 
@@ -42,7 +43,7 @@ LEVELS = Family(
         "videos": ["method.dimensions=[instruction_following, visual_quality, motion_quality]"],
     },
     sums=True,
-    longer={"images": 2, "edits": 2},
+    longer={"images": 2, "edits": 3},
 )
 LONG = {
     "images": [
@@ -66,20 +67,24 @@ FAMILIES: dict[str, Family] = {
             "edits": ["method.dimensions=[visual_quality, preservation, instruction_following]"],
         },
         sums=True,
-        longer={"edits": 2},
+        longer={"edits": 3},
     ),
     "edit-reward-like": Family(
-        "what was preserved is not asked; overall is the mean of the two answers", longer={"edits": 2}
+        "what was preserved is not asked; overall is the mean of the two answers",
+        sums=True,
+        asks=("instruction_following", "visual_quality"),
+        longer={"edits": 3},
     ),
     "vefx-like": LEVELS,
     "coral-like": LEVELS,
     "soli-reward-like": Family(
-        "one bit an item: differences among good ones, or among bad ones, hardly show"
+        "one bit an item: differences among good ones, or among bad ones, hardly show",
+        longer={"images": 2, "edits": 3, "videos": 3},
     ),
     "list-like": Family(),
     "yojo-like": Family(),
-    "adiee-like": Family("levels of single items"),
-    "edithf-like": Family("levels of single items"),
+    "adiee-like": Family("levels of single items", longer={"videos": 3}),
+    "edithf-like": Family("levels of single items", longer={"edits": 2, "videos": 2}),
     "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality", longer={"images": 3}),
     "pick-like": Family(CLIP, LONG, recipe="clip/pick-like", worlds=IMAGES, alone=True),
     "hps-like": Family(CLIP, recipe="clip/hps-like", worlds=IMAGES),
@@ -87,12 +92,14 @@ FAMILIES: dict[str, Family] = {
     "image-reward-like": Family(BLIP, LONG, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
     "aesthetic-like": Family(NO_PROMPT, recipe="clip/aesthetic-like", worlds=IMAGES),
     "paco-like": Family(
-        "one answer a picture: the frames of a video are pictures without times", recipe="judge/paco-like"
+        "one answer a picture: the frames of a video are pictures without times",
+        recipe="judge/paco-like",
+        longer={"videos": 3},
     ),
     "rewarddance-like": Family(
         "two at a time: nothing across prompts; frames are pictures without times",
         recipe="judge/rewarddance-like",
-        longer={"images": 3},
+        longer={"images": 3, "edits": 2, "videos": 2},
     ),
     "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),
 }

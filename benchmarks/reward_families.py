@@ -151,7 +151,8 @@ def as_result(
     options: argparse.Namespace,
 ) -> dict[str, Any]:  # fmt: skip
     """What is written of a training."""
-    summed = ceiling(WORLDS[NAMES[world]], LAW, options.num_prompts) if FAMILIES[family].sums else None
+    kind, drawn_from = FAMILIES[family], WORLDS[NAMES[world]]
+    summed = ceiling(drawn_from, LAW, options.num_prompts, kind.asks) if kind.sums else None
     return {
         "family": family, "world": world, "settings": list(options.set), "quality": quality, "probes": probes,
         "sum_of_dimensions": summed,

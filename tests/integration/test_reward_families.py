@@ -42,6 +42,8 @@ def test_a_sum_of_exact_dimensions_reaches_the_best_only_where_worth_is_one() ->
     found = {name: ceiling(world, law, 60) for name, world in WORLDS.items()}
     assert found["shapes-edits"] < min(found["shapes"], found["shapes-videos"]) and max(found.values()) <= 1
     assert min(found.values()) > 0.95, found
+    asked = ceiling(WORLDS["shapes-edits"], law, 60, ("instruction_following", "visual_quality"))
+    assert asked < found["shapes-edits"] - 0.05  # what was preserved matters
 
 
 def test_results_of_earlier_versions_stand_in_the_table(tmp_path: Path) -> None:

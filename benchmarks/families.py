@@ -17,8 +17,8 @@ class Family:
     """What a recipe needs changed in a world, and what its information cannot decide.
 
     `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `sums` says that
-    its overall score is a weighted sum of its dimensions, `asks` of which if not of all in the world; `longer` says in which worlds it is trained for how many
-    times the updates; `alone` says that it is trained from nothing.
+    its overall score is a weighted sum of its dimensions, `asks` of which if not of all in the world; `longer` says in
+    which worlds it is trained for how many times the updates; `alone` says that it is trained from nothing.
     """
 
     blind: str = ""

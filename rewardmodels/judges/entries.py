@@ -117,6 +117,14 @@ LINES: Mapping[str, Mapping[str, Any]] = {
         "17 GB", over_sets=True,
     ),
     **{
+        f"unifiedreward-share-{kind}": _line(
+            f"UnifiedReward 2.0, two {shown}: shares of 1 in three respects, in both orders",
+            ("win_rate", "alignment", "coherence", "style"), "[0, 1], mean share within a group", (kind,),
+            "MIT (code)", "CodeGoat24/UnifiedReward-2.0-qwen-7b", "16 GB", over_sets=True,
+        )
+        for kind, shown in TWO.items()
+    },
+    **{
         f"unifiedreward-think-{kind}": _line(
             f"UnifiedReward-Think, two {shown}: marks with reasons first, then which is better, in both orders", WINS,
             WITHIN, (kind,), "MIT (code)", "CodeGoat24/UnifiedReward-Think-qwen3vl-8b", "17 GB", over_sets=True,

@@ -1,8 +1,8 @@
 """Judges of pairs in words: asked in both orders, and undecided where the order decides.
 
 Text verdicts that contradict each other are a tie (0.5) and counted as inconsistent. From token probabilities the two
-orders' log-odds are averaged, and so are the numbers of judges that give each of two its own: that cancels a constant
-liking for the first place.
+orders' log-odds are averaged, and so are the numbers or shares of judges that give each of two its own: that cancels a
+constant liking for the first place.
 
 `WinRate` makes such a judge a reward for groups: each sample's mean win over the others of its prompt (Pref-GRPO,
 arXiv 2508.20751), and the mean of its own numbers. Its scores mean something within a call only.
@@ -38,7 +38,7 @@ class Decision:
     probability: float = math.nan
     reason: str | None = None
     forward: float = math.nan
-    """As asked: 1 the first, 0 the second, 0.5 a tie, or a probability."""
+    """As asked: 1 the first, 0 the second, 0.5 a tie, or a probability or share."""
     backward: float = math.nan
     """From the swapped order, turned back."""
     answers: tuple[str, ...] = ()
@@ -163,7 +163,7 @@ class PairJudge:
             chance = 1 / (1 + math.exp(-(_logit(forward) + _logit(backward)) / 2))
         elif self.pair.style == "scores":
             chance = larger(*parts["score"])
-        elif _side(forward) * _side(backward) < 0:
+        elif self.pair.style != "shares" and _side(forward) * _side(backward) < 0:
             chance = 0.5
         else:
             chance = (forward + backward) / 2

@@ -108,9 +108,11 @@ class Pair(Section):
 
     kind: Literal["pair"]
     wording: str
-    style: Literal["sentence", "tag", "json", "criteria", "scores", "probability"] = "sentence"
+    style: Literal["sentence", "tag", "json", "criteria", "scores", "shares", "probability"] = "sentence"
     key: str = "answer"
-    overall: tuple[Literal["win_rate", "criteria", "score"], ...] = ("win_rate",)
+    overall: tuple[Literal["win_rate", "criteria", "score", "alignment", "coherence", "style"], ...] = (
+        "win_rate",
+    )
     words: tuple[str, str] = ("1", "2")
     shows: tuple[Literal["source"], ...] = ("source",)
     draw: Draw = Draw()

@@ -6,11 +6,15 @@
     criteria   {"categories": [{"cat_winner": "Image 1"}, ...], "winner": "Image 1"}
                                                                  UnifiedReward-Flex (2602.02380)
     scores     Image 1: 0.52  Image 2: -1.3                      UnifiedReward-Edit's pairwise scores
+    shares     Alignment Score: Image 1: 0.44  Image 2: 0.56     UnifiedReward-2.0's pairwise scores
+               Coherence Score: ...  Style Score: ...
 
 `criteria` also has what each wins of the first three categories, the mandatory ones, as in the published reward.
+`shares` are what each of two has of 1 in three respects; their mean is p(the first is better).
 
 Differences from the published code: it gives half a point to both where no winner is named, and drops the minus of a
-score; here the one is unreadable and the other is kept.
+score; here the one is unreadable and the other is kept. Of shares it names no overall and reads no answer: the mean is
+ours, and shares that do not sum to 1 but for rounding, as they are asked to, are unreadable.
 """
 
 from __future__ import annotations
@@ -24,12 +28,19 @@ from typing import Any, Literal
 
 from rewardmodels.judges.verdicts import NUMBER, Unreadable, last_object, last_tag, quote, spoken
 
-Style = Literal["sentence", "tag", "json", "criteria", "scores"]
-PARTS: Mapping[str, tuple[str, ...]] = {"criteria": ("criteria",), "scores": ("score",)}
+Style = Literal["sentence", "tag", "json", "criteria", "scores", "shares"]
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "criteria": ("criteria",),
+    "scores": ("score",),
+    "shares": ("alignment", "coherence", "style"),
+}
 """By style the numbers that each of two gets beside the verdict."""
 MANDATORY = 3
+ROUNDING = 0.01
+"""How far from 1 two shares may sum, as in the importer of the published training data."""
 _NOUN = r"(?:image|video|picture|edit|candidate|response|option|answer)"
 _SIDE = {"1": 1.0, "a": 1.0, "first": 1.0, "2": 0.0, "b": 0.0, "second": 0.0}
+_MEANS = r"(?:\s+score)?[\s*_\"']*(?::|=|\bis\b)[\s*_\"']*"
 _END = r"(?!\.?\d|[\w%/])"
 """What may not follow a number: more of it, or the other half of a fraction."""
 _TIE = re.compile(r"(?i)\b(tie|equal|equally|both|same)\b")
@@ -37,7 +48,9 @@ _TIE = re.compile(r"(?i)\b(tie|equal|equally|both|same)\b")
 
 @dataclass(frozen=True)
 class Outcome:
-    """1 where the first of two is better, 0 for the second, 0.5 for a tie; `parts` are numbers for each."""
+    """1 where the first of two is better, 0 for the second, 0.5 for a tie; of shares the first's; `parts` are numbers
+    for each.
+    """
 
     first: float
     parts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -56,6 +69,8 @@ def outcome(text: str, style: Style = "sentence", key: str = "answer") -> Outcom
         if style == "scores":
             pair = _scores(said)
             return Outcome(larger(*pair), {"score": pair})
+        if style == "shares":
+            return _shares(said)
         if style == "criteria":
             return _criteria(last_object(said, key), key)
         if style == "json":
@@ -73,15 +88,34 @@ def larger(first: float, second: float) -> float:
 def _scores(text: str) -> tuple[float, float]:
     """Numbers by label, each the last of its kind; without labels the only two decimals of the answer."""
     plain = text.replace("\N{MINUS SIGN}", "-")
-    means = r"(?:\s+score)?[\s*_\"']*(?::|=|\bis\b)[\s*_\"']*"
     first, second = (
-        re.findall(rf"(?i)\b{_NOUN}\s*{side}\b{means}({NUMBER}){_END}", plain) for side in (1, 2)
+        re.findall(rf"(?i)\b{_NOUN}\s*{side}\b{_MEANS}({NUMBER}){_END}", plain) for side in (1, 2)
     )
     loose = [] if first or second else re.findall(rf"(?<![\w.])[-+]?\d+\.\d+{_END}", plain)
     found = [float(first[-1]), float(second[-1])] if first and second else [float(one) for one in loose]
     if len(found) != 2 or not all(map(math.isfinite, found)):
         raise Unreadable("no score for each of two, as 'Image 1: number' and 'Image 2: number'")
     return found[0], found[1]
+
+
+def _shares(text: str) -> Outcome:
+    found = {respect: _shared(text, respect) for respect in PARTS["shares"]}
+    return Outcome(fmean(first for first, _ in found.values()), found)
+
+
+def _shared(text: str, respect: str) -> tuple[float, float]:
+    """What each of two has in a respect, below its heading, where it is said last; scaled to sum to exactly 1."""
+    gap = r"[\s,;.*_-]*"
+    first, second = (rf"{gap}\b{_NOUN}\s*{side}\b{_MEANS}({NUMBER}){_END}" for side in (1, 2))
+    said = re.findall(rf"(?i)\b{respect}{_MEANS}{first}{second}", text)
+    if not said:
+        raise Unreadable(
+            f"no {respect} score for each of two, as 'Image 1: number' and 'Image 2: number' below it"
+        )
+    one, other = map(float, said[-1])
+    if min(one, other) < 0 or abs(one + other - 1) > ROUNDING:
+        raise Unreadable(f"the {respect} scores {one:g} and {other:g} must be shares that sum to 1")
+    return one / (one + other), other / (one + other)
 
 
 def _criteria(record: Mapping[str, Any], key: str) -> Outcome:

@@ -1,6 +1,7 @@
 """Judges of pairs on answers in the published formats, and on checkpoints in published layouts.
 
-The formats are those of the inference code of UnifiedReward-Think, -Flex and -Edit; the sentences in them are ours.
+The formats are those of the inference code of UnifiedReward-Think, -Flex, -Edit and -2.0; the sentences in them are
+ours.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rewardmodels.judges.chat import Question
 from rewardmodels.judges.load import load_judge
 from rewardmodels.judges.pairwise import PairJudge, WinRate, consistency
 from rewardmodels.judges.verdicts import Unreadable
-from rewardmodels.judges.winners import outcome
+from rewardmodels.judges.winners import PARTS, outcome
 from rewardmodels.judges.wording import wording
 from tests.unit.rewardmodels.judges import planted
 from tests.unit.rewardmodels.judges.engines import Scripted
@@ -55,6 +56,15 @@ def flex(winner: Any, *won: Any, noun: str = "Image") -> str:
     ]
     record = {"prompt": "a fox", "categories": categories, "reason": "so", "winner": f"{noun} {winner}"}
     return f"```json\n{json.dumps(record, indent=2)}\n```"
+
+
+def shares(*first: float, noun: str = "Image", digits: int = 4) -> str:
+    """What UnifiedReward-2.0 says: the first's share in each respect, and what is left for the second."""
+    rows = [
+        f"{respect.capitalize()} Score:\n {noun} 1: {share:.{digits}f}\n {noun} 2: {1 - share:.{digits}f}"
+        for respect, share in zip(PARTS["shares"], first, strict=False)
+    ]
+    return "\n\n".join(rows)
 
 
 def test_think_is_read_after_its_reasoning() -> None:
@@ -175,25 +185,35 @@ def test_scores_are_means_over_both_orders_which_cancel_a_liking_for_the_first()
     torch.testing.assert_close(scores.overall, scores.values[:, 1])
 
 
+def grey(*levels: float) -> list[Sample]:
+    return [Sample("light", torch.full((3, 8, 8), level)) for level in levels]
+
+
 def test_flex_is_half_win_rate_and_half_categories_in_a_group() -> None:
     def say(question: Question) -> str:
         lighter = 1 if shades(question)[0] > shades(question)[1] else 2
         return flex(lighter, lighter, lighter, 3 - lighter)
 
-    images = [Sample("light", torch.full((3, 8, 8), level)) for level in (0.2, 0.9)]
-    scores = WinRate(judge("unifiedreward-flex-image", say))(samples=images)
+    scores = WinRate(judge("unifiedreward-flex-image", say))(samples=grey(0.2, 0.9))
     torch.testing.assert_close(scores.values, torch.tensor([[0.0, 1 / 3], [1.0, 2 / 3]]))
     torch.testing.assert_close(scores.overall, scores.values.mean(1))
 
 
-@pytest.mark.parametrize("name", ["unifiedreward-think-video", "unifiedreward-flex-video"])
+@pytest.mark.parametrize(
+    "name", ["unifiedreward-think-video", "unifiedreward-flex-video", "unifiedreward-share-video"]
+)
 def test_of_two_videos_the_frames_come_first_one_after_the_other(name: str) -> None:
-    texts = {"unifiedreward-think-video": "<answer>Video 1 is better</answer>"}
-    made = judge(name, lambda question: texts.get(name, flex(1, 1, 1, 1, noun="Video")))
+    texts = {
+        "unifiedreward-think-video": "<answer>Video 1 is better</answer>",
+        "unifiedreward-flex-video": flex(1, 1, 1, 1, noun="Video"),
+        "unifiedreward-share-video": shares(0.6, 0.6, 0.6, noun="Video"),
+    }
+    made = judge(name, lambda question: texts[name])
     first, second = (
         torch.linspace(low, low + 0.4, 12)[:, None, None, None].expand(12, 3, 8, 8) for low in (0, 0.5)
     )
-    made.compare([(Sample("a fox", first), Sample("a fox", second))])
+    (one,) = made.compare([(Sample("a fox", first), Sample("a fox", second))])
+    assert one.reason is None and one.probability == pytest.approx(0.5)  # whoever is first wins
     question: Question = made.engine.asked[0][0]  # type: ignore[attr-defined]
     (message,) = question.messages
     assert all(isinstance(part, Tensor) for part in message.parts[:16]) and len(message.parts) == 17
@@ -209,9 +229,7 @@ def test_an_edit_pair_shows_the_source_then_the_first_then_the_second() -> None:
 
 def test_an_unreadable_answer_is_nan_with_a_reason() -> None:
     broken = "<think>1. Semantic consistency:"
-    scores = WinRate(judge("unifiedreward-think-image", lambda question: broken))(
-        samples=[Sample("light", torch.full((3, 8, 8), level)) for level in (0.2, 0.9)]
-    )
+    scores = WinRate(judge("unifiedreward-think-image", lambda question: broken))(samples=grey(0.2, 0.9))
     assert bool(scores.values.isnan().all()) and bool(scores.overall.isnan().all())
     assert all("no <answer>" in str(reason) and "1. Semantic" in str(reason) for reason in scores.reasons)
 
@@ -248,8 +266,15 @@ def numbers(text: str) -> list[tuple[float, float]]:
     return [(math.nan, math.nan), (first, second)]
 
 
+def thirds(text: str) -> list[tuple[float, float]]:
+    said = [float(line.split(": ")[1]) for line in text.split("\n") if line.startswith(" Image")]
+    pairs = list(zip(said[::2], said[1::2], strict=True))
+    return [(sum(first for first, _ in pairs) / 3, sum(second for _, second in pairs) / 3), *pairs]
+
+
 SIDES, SCORES = ("Image 1", "Image 2"), tuple(f"{k / 4:g}" for k in range(-20, 21))
 CATEGORY = '"}, {"name": "B", "dims": [], "cat_winner": "'
+TWO_SHARES = tuple(f"{k / 20:.2f}\n Image 2: {1 - k / 20:.2f}" for k in range(21))
 PUBLISHED = {
     "unifiedreward-think-image": Published(
         "<think>\n1. Aesthetics:\n    Image 1 (9/10) - so;\n    Image 2 (7/10) - so\n</think>\n<answer>",
@@ -262,6 +287,14 @@ PUBLISHED = {
     ),
     "unifiedreward-edit-scores": Published(
         "Image 1: ", ((SCORES, "\nImage 2: "), (SCORES, "")), "scores-of-two-edits/1", numbers, source=True, seed=3
+    ),
+    "unifiedreward-share-image": Published(
+        "Alignment Score:\n Image 1: ",
+        (
+            (TWO_SHARES, "\n\nCoherence Score:\n Image 1: "), (TWO_SHARES, "\n\nStyle Score:\n Image 1: "),
+            (TWO_SHARES, ""),
+        ),
+        "shares-of-two-images/1", thirds,
     ),
 }  # fmt: skip
 

@@ -135,6 +135,23 @@ def test_a_file_that_is_mostly_bad_is_refused(file: Path) -> None:
         rows_of(file, Skips())
 
 
+def test_a_result_is_saved_before_half_of_its_file_is_refused(file: Path, tmp_path: Path) -> None:
+    for k in range(
+        NUM // 2 + 1
+    ):  # headers are whole, so that the pictures are found broken when they are met
+        picture = tmp_path / f"{k}.png"
+        write(picture, torch.rand(1, 3, 32, 32))
+        picture.write_bytes(picture.read_bytes()[:60])
+    method, words = words_of(file)
+    with pytest.raises(ValueError, match=r"6 of 9 \w+ cannot be used .* is saved in .*run"):
+        train.run(method, [
+            *words, f"output={tmp_path / 'run'}", "evaluation.every=null", "checkpoint.every=null",
+            "budget.iterations=1", "budget.updates_per_iteration=1", "rollout.groups_per_iteration=1",
+            "rollout.group_size=8", "rollout.batch_size=8", "method.levels.per_sample=1",
+        ], say=str)  # fmt: skip
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
 def resized(file: Path, numbers: Sequence[int]) -> None:
     for k in numbers:
         write(file.parent / f"{k}.png", torch.rand(1, 3, 32, 40))

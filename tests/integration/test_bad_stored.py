@@ -173,6 +173,29 @@ def test_media_of_another_size_are_told_before_training_and_left_out(file: Path)
     assert "left out 4 of 9" in told[0] and f"{file.name}:6: " in told[0]
 
 
+@pytest.mark.parametrize("weighting", ["softmax", "exp"])
+def test_rewards_are_weighed_among_the_samples_that_are_left(tmp_path: Path, weighting: str) -> None:
+    """The best of a prompt would take nearly all its weight along if it were left out after they are weighed."""
+    rows = [sample(k) | {"prompt": f"a circle {k % 2}"} for k in range(NUM)]
+    for k in range(NUM):
+        write(tmp_path / f"{k}.png", torch.rand(1, 3, 32, 40 if k == NUM - 1 else 32))
+    whole, rest = tmp_path / "whole.jsonl", tmp_path / "rest.jsonl"
+    whole.write_text("\n".join(map(json.dumps, rows)))
+    rest.write_text("\n".join(map(json.dumps, rows[:-1])))
+    found, alone = (
+        read_rows(
+            tiny_recipe(
+                "rwr", method={"name": "rwr", "weighting": weighting, "levels": {"per_sample": 1}},
+                data={"samples": str(file)}, rewards=[], evaluation={"every": None},
+            )
+        )[0]
+        for file in (whole, rest)
+    )  # fmt: skip
+    assert [row.media.stem for row in found] == [str(k) for k in range(NUM - 1)]
+    assert [row.credit for row in found] == pytest.approx([row.credit for row in alone])
+    assert sum(row.credit for row in found) == pytest.approx(NUM - 1)
+
+
 def test_a_file_of_many_sizes_is_refused_before_training(file: Path) -> None:
     for k in range(40):
         write(file.parent / f"{k}.png", torch.rand(1, 3, 32, 40 if k % 2 else 32))

@@ -10,7 +10,7 @@ from mmalign.composition import Reward, labels
 from mmalign.types import RewardModel, Sample, Scores
 from rewardmodels.asking import ask
 from rewardmodels.combine import Combined, build, needs_group
-from rewardmodels.defects import Tally
+from rewardmodels.defects import GivenUp, Tally
 from rewardmodels.trust.duels import comparer_of
 
 Company = Literal["none", "pairs", "groups"]
@@ -31,14 +31,19 @@ class Judge:
         return needs_group(self.model)
 
     def __call__(self, samples: Sequence[Sample]) -> Scores:
-        """A row a sample; see `rewardmodels.asking`. `RuntimeError` where its own errors leave nothing judged."""
+        """A row a sample; see `rewardmodels.asking`. `GivenUp` where its own errors leave nothing judged."""
         scores = ask(self.model, samples, name=self.label)
         self.tally.add(self.label, scores)
         return scores
 
     def conclude(self) -> None:
-        """At the end of a run: `RuntimeError` where the reward's own errors struck all it was asked for."""
+        """At the end of a run: `GivenUp` where the reward's own errors struck all it was asked for."""
         self.tally.conclude(self.label)
+
+    @property
+    def given_up(self) -> GivenUp | None:
+        """Why it is asked no more."""
+        return self.tally.end
 
 
 def load(rewards: Sequence[Reward], *, company: Company = "none") -> list[Judge]:

@@ -33,6 +33,7 @@ from pipelines.manifest import Item
 from pipelines.score_plan import Plan, Unit, windows
 from pipelines.settings import Score
 from pipelines.shards import Shards
+from rewardmodels.defects import GivenUp
 
 Row = dict[str, Any]
 
@@ -58,7 +59,8 @@ class _Decoded:
 def run(settings: Score) -> Outcome:
     """Scores everything that has no score yet; see the module for what is written.
 
-    A reward's own error costs the file, or group, that it struck; `RuntimeError` where it strikes all of them.
+    A reward's own error costs the file, or group, that it struck; `GivenUp` where it strikes all of them, once the
+    scores of the other rewards are written.
     """
     items = manifest.read(settings.input, prompt=settings.prompt)
     folder = Path(settings.output)
@@ -72,9 +74,8 @@ def run(settings: Score) -> Outcome:
             judge.tally.proven = shards.has_any_score(judge.label)
         if todo:
             _score(plan, todo, settings, shards)
-        for judge in loaded:
-            judge.conclude()
-        rows = [_row(item, loaded, shards) for item in items]
+        lost = _given_up(loaded)
+        rows = [_row(item, loaded, shards, plan) for item in items]
     unscored = sum(any(found["overall"] is None for found in row["scores"].values()) for row in rows)
     _write_rows(folder / "scores.jsonl", rows)
     summary = score_report.summarize(rows, settings)
@@ -83,7 +84,25 @@ def run(settings: Score) -> Outcome:
     )
     score_report.write(folder / "report.html", rows, items, summary, settings)
     score_report.tell(summary, folder, already_done)
+    if lost:
+        told = "; ".join(str(end) for end in lost)
+        raise GivenUp(f"{told}; the scores of the other rewards are in {folder / 'scores.jsonl'}") from (
+            lost[0].__cause__
+        )
     return Outcome(len(items), unscored, already_done, folder)
+
+
+def _given_up(loaded: Sequence[Judge]) -> list[GivenUp]:
+    """The ends of rewards whose own errors leave nothing judged; raised where those are all rewards."""
+    ends = []
+    for judge in loaded:
+        try:
+            judge.conclude()
+        except GivenUp as end:
+            ends.append(end)
+    if len(ends) == len(loaded):
+        raise ends[0]
+    return ends
 
 
 def remember(settings: Score, path: Path) -> None:
@@ -101,7 +120,8 @@ def remember(settings: Score, path: Path) -> None:
 
 
 def _score(plan: Plan, todo: Sequence[Unit], settings: Score, shards: Shards) -> None:
-    """Window by window: decode ahead, ask every reward for what it lacks, write."""
+    """Window by window: decode ahead, ask every reward for what it lacks, write; as long as one is not given up."""
+    asked = {j.label: j for unit in todo for judges in (*unit.alone.values(), unit.whole) for j in judges}
     with tqdm(total=sum(len(unit.items) for unit in todo), desc="scoring", unit="file") as progress:
         for units, decoded in _decode_ahead(windows(todo, settings.batch_size), settings):
             wanted = {id: lacking for unit in units for id, lacking in unit.alone.items()}
@@ -118,6 +138,8 @@ def _score(plan: Plan, todo: Sequence[Unit], settings: Score, shards: Shards) ->
                 _compare(unit, [decoded[item.id] for item in unit.items], plan, shards)
             shards.flush()
             progress.update(len(decoded))
+            if all(judge.given_up for judge in asked.values()):
+                return
 
 
 def _compare(unit: Unit, members: Sequence[_Decoded], plan: Plan, shards: Shards) -> None:
@@ -132,7 +154,12 @@ def _compare(unit: Unit, members: Sequence[_Decoded], plan: Plan, shards: Shards
 
 
 def _ask(judge: Judge, asked: Sequence[_Decoded], plan: Plan, shards: Shards) -> None:
-    scores = judge([_sample(one, grouped=judge.needs_group) for one in asked])
+    if judge.given_up:
+        return
+    try:
+        scores = judge([_sample(one, grouped=judge.needs_group) for one in asked])
+    except GivenUp:  # told at the end of the run
+        return
     for row, one in enumerate(asked):
         shards.add(judge.label, _judged(one.item, scores, row, plan.mark(judge, one.item)))
 
@@ -217,9 +244,12 @@ def _failed(item: Item, judge: Judge, reason: str, plan: Plan) -> Row:
     return {"id": item.id, "fingerprint": plan.mark(judge, item), "scores": nothing, "reason": reason}
 
 
-def _row(item: Item, loaded: Sequence[Judge], shards: Shards) -> Row:
+def _row(item: Item, loaded: Sequence[Judge], shards: Shards, plan: Plan) -> Row:
     """One line of `scores.jsonl`."""
-    found = {judge.label: shards.get(judge.label, item.id) for judge in loaded}
+    found = {
+        judge.label: shards.get(judge.label, item.id) or _failed(item, judge, judge.tally.reason, plan)
+        for judge in loaded
+    }
     row: Row = {
         "id": item.id,
         "file": None if item.file is None else item.file.as_posix(),

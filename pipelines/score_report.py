@@ -88,7 +88,10 @@ def write(
             report.table(["dimension", "mean", "95% from", "to", "sd", "min", "max", "n"], lines),
             report.histogram(overall, title=f"{label}: overall"),
         ]
-    first = next(iter(summary["rewards"]))
+    first = next(
+        (label for label, found in summary["rewards"].items() if found["unscored"] < len(rows)),
+        next(iter(summary["rewards"])),
+    )
     parts += [report.heading(f"Highest and lowest by {first}"), _gallery(rows, items, first, settings)]
     if summary["unscored"]:
         failed = _failures(rows)

@@ -37,9 +37,9 @@ class Shards:
         for file in self.files.values():
             file.close()
 
-    def get(self, label: str, id: str) -> Record:
-        """The record of an item that was judged or failed."""
-        return self.records[label][id]
+    def get(self, label: str, id: str) -> Record | None:
+        """The record of an item that was judged or failed; None of one that was not asked for."""
+        return self.records.get(label, {}).get(id)
 
     def has_score(self, label: str, id: str, fingerprint: str) -> bool:
         """Whether the reward has judged this very item and could."""

@@ -127,6 +127,8 @@ def finetune(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = No
             tell(task.skips.summary())
         spent = f"{counted(counters.iteration, 'iteration')}, {counted(counters.updates, 'update')}"
         tell(f"done: {spent} in {seconds:.0f} s; {recipe.output}")
+    if task.skips is not None:
+        task.skips.conclude(task.stored_name, Path(recipe.output))
     return counters
 
 

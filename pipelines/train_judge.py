@@ -53,6 +53,8 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     if processes.is_main:
         write_quality(quality, folder)
     tell(f"{gain_line(quality, after)}; {folder / 'judge'}")
+    if skips is not None:
+        skips.conclude(recipe.data.pairs, folder / "judge")
     return quality
 
 

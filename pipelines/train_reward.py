@@ -80,6 +80,8 @@ def train(
     report_left_out(task.skips, quality, tell)
     write_quality(quality, folder)
     tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
+    if task.skips is not None:
+        task.skips.conclude(recipe.data.pairs, folder / "reward")
     return quality
 
 

@@ -12,12 +12,18 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 
+from mmalign.console import counted
 from mmalign.types import Scores
 
 PATIENCE = 16
 """So many samples struck and none judged, and a reward is given up."""
 LONGEST = 1000
 """Characters of an error's words that a reason has."""
+
+
+class GivenUp(RuntimeError):
+    """A reward judged nothing, and its own errors are why."""
+
 
 log = logging.getLogger("mmalign.rewards")
 
@@ -76,9 +82,16 @@ class Tally:
         self.asked = self.struck = 0
         self.proven = False  # whether the reward has worked on anything, perhaps in an earlier run
         self.first: Defect | None = None
+        self.end: GivenUp | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why a reward that was given up has no score for a sample that it was not asked for any more."""
+        assert self.end is not None
+        return f"the reward was given up after {counted(self.struck, 'failure')}; first {self.first}"
 
     def add(self, name: str, scores: Scores) -> None:
-        """More scores; `RuntimeError` where `PATIENCE` samples were struck and none was judged."""
+        """More scores; `GivenUp` where `PATIENCE` samples were struck and none was judged."""
         found: Sequence[Defect] = defects(scores)
         self.proven = self.proven or bool(scores.valid.any())
         self.asked, self.struck = self.asked + len(scores), self.struck + len(found)
@@ -87,11 +100,12 @@ class Tally:
             self.conclude(name)
 
     def conclude(self, name: str) -> None:
-        """`RuntimeError` where samples were struck and none was judged; those that were refused prove nothing."""
+        """`GivenUp` where samples were struck and none was judged; those that were refused prove nothing."""
         if self.first is None or self.proven:
             return
-        raise RuntimeError(
+        self.end = GivenUp(
             f"reward '{name}' judged none of {self.asked} samples, and failed on {self.struck}, the first time with "
             f"{type(self.first.problem).__name__}: {in_one_line(self.first.problem)}; this is a defect of the reward, "
             "see above"
-        ) from self.first.problem
+        )
+        raise self.end from self.first.problem

@@ -147,7 +147,9 @@ class RewardTask(ABC, Generic[Model, Recipe]):
         if self.skips is None:
             return {}
         last = iteration + 1 == self.recipe.budget.updates
-        return self.skips.finish(self.recipe.data.pairs, last=last, processes=self.processes)
+        return self.skips.finish(
+            self.recipe.data.pairs, last=last, num_updates=num_updates, processes=self.processes
+        )
 
     def evaluate(self, iteration: int) -> Report:
         """Held-out agreement of the averaged weights."""

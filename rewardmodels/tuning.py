@@ -66,7 +66,10 @@ def tune(model: VlmReward, settings: Model, *, seed: int = 0) -> None:
 
 
 def add_adapters(model: VlmReward, lora: Lora, *, language: bool, vision: bool) -> None:
-    """LoRA on the linear maps of the language model, of the vision tower, or of both."""
+    """LoRA on the linear maps of the language model, of the vision tower, or of both.
+
+    Its factors are float32 on any base: bfloat16 would round most updates away.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
     targets = [
@@ -82,7 +85,10 @@ def add_adapters(model: VlmReward, lora: Lora, *, language: bool, vision: bool) 
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
     inject_adapter_in_model(config, model.vlm)
     for name, parameter in model.vlm.named_parameters():
-        parameter.requires_grad_("lora_" in name or name.replace(".base_layer.", ".") in kept)
+        factor = "lora_" in name
+        parameter.requires_grad_(factor or name.replace(".base_layer.", ".") in kept)
+        if factor:
+            parameter.data = parameter.data.float()
 
 
 @contextmanager

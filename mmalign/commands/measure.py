@@ -66,10 +66,10 @@ def score(
 ) -> None:
     """Judge files: per-dimension scores as JSONL, a table and a gallery. A re-run does only what is missing.
 
-    A file that cannot be judged gets null with a reason and harms no other; then the exit code is 3. Rewards that say
-    how sure they are (gaussian heads, judges asked several times) also get the log-variance of each dimension, and
-    judges in words what they said. Rewards that compare are given the files of one prompt and source, or of one
-    `group`, as a whole.
+    A file that cannot be judged gets null with a reason and harms no other; then the exit code is 3. A reward that
+    fails on everything is an error, told once the scores of the others are written. Rewards that say how sure they are
+    (gaussian heads, judges asked several times) also get the log-variance of each dimension, and judges in words what
+    they said. Rewards that compare are given the files of one prompt and source, or of one `group`, as a whole.
 
     Example: [cyan]mmalign score runs/pictures --reward shapes-verifier --reward jpeg-compressibility -o runs/scores[/]
     """

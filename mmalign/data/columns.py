@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
@@ -99,17 +100,36 @@ def write_dataset(
     embed: MediaStore | None = None,
     on_error: Complaint | None = None,
 ) -> int:
-    """The same rows as a folder that `datasets.load_from_disk` opens. Returns how many."""
+    """The same rows as a folder that `datasets.load_from_disk` opens, whole or not at all. Returns how many.
+
+    Without any row there is no folder.
+    """
     import datasets
-    from datasets.arrow_writer import ArrowWriter
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder: name a new one")
-    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    partial.mkdir(parents=True, exist_ok=True)
     features = datasets.Features.from_arrow_schema(schema(embed is not None))
+    try:
+        num = _fill_dataset(partial, features, _rows(comparisons, embed, on_error))
+        if num:
+            if folder.is_dir():
+                folder.rmdir()
+            os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return num
+
+
+def _fill_dataset(folder: Path, features: Any, rows: Iterable[dict[str, Any]]) -> int:
+    """What `load_from_disk` reads, in a folder that is there; how many rows."""
+    import datasets
+    from datasets.arrow_writer import ArrowWriter
+
     name = "data-00000-of-00001.arrow"
     with ArrowWriter(path=str(folder / name), features=features, writer_batch_size=ROWS_WITH_MEDIA) as writer:
-        for row in _rows(comparisons, embed, on_error):
+        for row in rows:
             writer.write(row)
         num, _ = writer.finalize()
     state: dict[str, Any] = {"_data_files": [{"filename": name}], "_fingerprint": "mmalign", "_format_columns": None,

@@ -93,8 +93,9 @@ class Alignment:
             self.policy.weights.blend(EMA, "policy", self.recipe.ema.decay)
         if self.skips is not None:
             last = iteration + 1 == self.recipe.budget.iterations
-            name = str(self.recipe.data.pairs or self.recipe.data.samples)
-            numbers |= self.skips.finish(name, last=last, processes=self.processes)
+            numbers |= self.skips.finish(
+                self.stored_name, last=last, num_updates=num_updates, processes=self.processes
+            )
         return numbers
 
     def evaluate(self, iteration: int) -> Report:
@@ -125,6 +126,11 @@ class Alignment:
             "weights": "lora" if lora else "model",
         }
         (folder / "result.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def stored_name(self) -> str:
+        """The file of stored data."""
+        return str(self.recipe.data.pairs or self.recipe.data.samples)
 
     @property
     def skips(self) -> Skips | None:

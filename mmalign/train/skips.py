@@ -5,8 +5,8 @@ Every training on a file counts in the same way: the source tells bad lines, the
 
 One bad line among thousands costs nothing but itself; a file that is mostly bad is refused. The limit: training stops
 when more than `FREE` comparisons and a fifth (`MOST`) of all that were read so far had something wrong, or half of them
-when nothing new is left to read. Every count is of different comparisons, by the line they stand on: one counts once,
-however many epochs read it and on whatever process.
+when nothing new is left to read. After the last update what was learned is saved first (`conclude`). Every count is of
+different comparisons, by the line they stand on: one counts once, however many epochs read it and on whatever process.
 
 Counts depend on the bundles alone: they are brought together over the processes after every update and kept in
 checkpoints.
@@ -164,12 +164,23 @@ class Skips:
                 f"({'; '.join(self.reasons[:2])}){self._mend}"
             )
 
-    def finish(self, name: str, *, last: bool, processes: Processes) -> dict[str, float]:
-        """After an update: what was left out so far, as numbers to log; ValueError where it is too much."""
+    def finish(self, name: str, *, last: bool, num_updates: int, processes: Processes) -> dict[str, float]:
+        """After an update: what was left out so far, as numbers to log; ValueError where it is too much.
+
+        After the `last` of a training that has learned something it is left to `conclude`.
+        """
         before = self.read
         self.settle(processes)
-        self.require_few(name, last=last or self.read == before)  # nothing new: all of the file was read
+        if not (last and num_updates):
+            self.require_few(name, last=last or self.read == before)  # nothing new: all of the file was read
         return {"skipped_lines": float(self.lines), "skipped_media": float(self.media)}
+
+    def conclude(self, name: str, folder: Path) -> None:
+        """At the end of a training, its result saved in `folder`: ValueError where too much of the file was bad."""
+        try:
+            self.require_few(name, last=True)
+        except ValueError as problem:
+            raise ValueError(f"{problem}; what the rest taught is saved in {folder}") from None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

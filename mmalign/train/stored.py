@@ -5,7 +5,8 @@ Samples file: JSONL with `prompt`, `media` and, for rwr, `reward`. Paths are rel
 
 With `skips` a bad line, or an item whose media cannot be read, is left out and counted there; the others of its
 micro-batch teach what they would without it. Without, it is a `ValueError` with its line. Media stand together in
-batches, so `read_rows` also leaves out those of another size than most, by their headers, before training.
+batches, so `read_rows` also leaves out those of another size than most, by their headers, before training; rewards are
+weighed among the rest.
 
 Shape legend: `B` rows, `T` frames, `C H W` pixels.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -41,13 +42,17 @@ DIMENSION = "overall"
 
 @dataclass(frozen=True)
 class Row:
-    """One stored item: chosen media with its worth, and the rejected media of a pair; `where` is its line."""
+    """One stored item: chosen media with its worth, and the rejected media of a pair; `where` is its line.
+
+    The `reward` that rwr weighs by is that of the file.
+    """
 
     prompt: Prompt
     media: Path
     credit: float
     rejected: Path | None = None
     where: str = ""
+    reward: float = 0.0
 
 
 def read_rows(recipe: Recipe, fitted: Callable[[Size], Size] | None = None) -> tuple[list[Row], int, Skips]:
@@ -59,11 +64,11 @@ def read_rows(recipe: Recipe, fitted: Callable[[Size], Size] | None = None) -> t
     if recipe.data.pairs is not None:
         path, skips = recipe.data.pairs, Skips()
         rows, ties = read_pairs(path, skips)
-    else:
-        assert recipe.data.samples is not None
-        path, skips, ties = recipe.data.samples, Skips(noun="sample"), 0
-        rows = read_samples(path, recipe, skips)
-    return of_one_size(rows, skips, path, fitted), ties, skips
+        return of_one_size(rows, skips, path, fitted), ties, skips
+    assert recipe.data.samples is not None
+    path, skips = recipe.data.samples, Skips(noun="sample")
+    rows = of_one_size(_listed(path, recipe, skips), skips, path, fitted)
+    return _weighed(rows, recipe, path), 0, skips
 
 
 def describe_rows(recipe: Recipe, rows: Sequence[Row], ties: int, skips: Skips) -> str:
@@ -132,23 +137,33 @@ def _decided(pair: PreferencePair, where: str) -> Row:
 
 def read_samples(path: str | Path, recipe: Recipe, skips: Skips | None = None) -> list[Row]:
     """Stored samples with the credit their rewards earn over the whole file (prompts are the groups)."""
+    return _weighed(_listed(path, recipe, skips), recipe, path)
+
+
+def _listed(path: str | Path, recipe: Recipe, skips: Skips | None) -> list[Row]:
+    """Stored samples, all of one credit."""
     folder, weighed = Path(path).parent, recipe.method.name == "rwr"
 
     def said(record: Record) -> tuple[Prompt, Path, float]:
         return _sample(record, folder, weighed)
 
-    found = every_line(path, said, skips)
-    credit = [1.0] * len(found)
-    if weighed:
-        names = {name: number for number, name in enumerate(dict.fromkeys(p.text for _, (p, _, _) in found))}
-        groups = torch.tensor([names[prompt.text] for _, (prompt, _, _) in found])
-        rewards = torch.tensor([reward for _, (_, _, reward) in found])
-        credit = _weights(rewards, groups, recipe).tolist()
-    told = zip(found, credit, strict=True)
-    rows = [Row(prompt, media, c, where=where) for (where, (prompt, media, _)), c in told if c == c]
-    if not rows:
+    return [
+        Row(prompt, media, 1.0, where=where, reward=reward)
+        for where, (prompt, media, reward) in every_line(path, said, skips)
+    ]
+
+
+def _weighed(rows: Sequence[Row], recipe: Recipe, path: str | Path) -> list[Row]:
+    """With the credit that rwr gives to rewards among those of these rows; without those that teach nothing."""
+    made = list(rows)
+    if rows and recipe.method.name == "rwr":
+        names = {name: number for number, name in enumerate(dict.fromkeys(row.prompt.text for row in rows))}
+        groups = torch.tensor([names[row.prompt.text] for row in rows])
+        credit = _weights(torch.tensor([row.reward for row in rows]), groups, recipe).tolist()
+        made = [replace(row, credit=c) for row, c in zip(rows, credit, strict=True) if c == c]
+    if not made:
         raise ValueError(f"{path} has no sample to learn from")
-    return rows
+    return made
 
 
 def _sample(record: Record, folder: Path, weighed: bool) -> tuple[Prompt, Path, float]:

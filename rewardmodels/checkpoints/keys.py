@@ -99,6 +99,15 @@ def merged(state: Mapping[str, Tensor], adapter: Adapter | None) -> tuple[dict[s
     return found, len(sides)
 
 
+def adapted(state: Mapping[str, Tensor]) -> set[str]:
+    """The modules that have adapters, by their published names without what wraps them.
+
+    >>> adapted({"base_model.model.visual.blocks.0.attn.qkv.lora_A.weight": torch.ones(1)})
+    {'visual.blocks.0.attn.qkv'}
+    """
+    return {_WRAPPERS.sub("", match["of"]) for name in state if (match := _ADAPTER.match(name))}
+
+
 def _delta(key: str, side: Mapping[str, Tensor], adapter: Adapter) -> Tensor:
     """alpha / r * B A, (O, I); of an embedding transposed."""
     table = "embedding_A" in side

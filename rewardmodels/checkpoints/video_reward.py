@@ -18,15 +18,17 @@ from torch import Tensor
 
 from rewardmodels.checkpoints.assemble import Parts, as_reward, state_and_head
 from rewardmodels.checkpoints.files import read_base, read_json, read_state, read_states
-from rewardmodels.checkpoints.keys import Adapter, merged, modern
+from rewardmodels.checkpoints.keys import Adapter, adapted, merged, modern
 from rewardmodels.clip.weights import locate
 from rewardmodels.clips import VideoRule
 from rewardmodels.golden import verify
+from rewardmodels.lora_targets import require_all
 from rewardmodels.settings import RewardSettings
 from rewardmodels.templates import ASPECT_TOKENS
 from rewardmodels.vlm import VlmReward
 
 HUB, BASE = "KlingTeam/VideoReward", "Qwen/Qwen2-VL-2B-Instruct"
+ADAPTER_CONFIG = "adapter_config.json"
 FILES = ("model_config.json", "golden.json", "checkpoint-*/**")
 DIMENSIONS = ("visual_quality", "motion_quality", "text_alignment")
 MEAN, STD = (3.6757, 1.1646, 2.8105), (2.2476, 1.3811, 2.5121)
@@ -98,7 +100,12 @@ def _weights(step: Path, facts: Mapping[str, Any], base: str) -> tuple[dict[str,
     start = read_states(locate(base, ("*.safetensors", "*.safetensors.index.json")), ("model.safetensors",))
     state = {modern(name): value for name, value in start.items()}
     state |= {_inner(name): value for name, value in read_state(extra).items()}
-    return merged(state | read_state(step / "adapter_model.safetensors"), adapter)
+    file = step / "adapter_model.safetensors"
+    pairs = read_state(file)
+    if (step / ADAPTER_CONFIG).is_file():
+        maps = [modern(name).removesuffix(".weight") for name, value in start.items() if value.ndim == 2]
+        require_all(file, read_json(step / ADAPTER_CONFIG), adapted(pairs), maps)
+    return merged(state | pairs, adapter)
 
 
 def _inner(name: str) -> str:
@@ -107,8 +114,8 @@ def _inner(name: str) -> str:
 
 def _adapter(step: Path, facts: Mapping[str, Any]) -> Adapter | None:
     """The scale of the adapters, from adapter_config.json or the training's own configuration."""
-    if (step / "adapter_config.json").is_file():
-        found = read_json(step / "adapter_config.json")
+    if (step / ADAPTER_CONFIG).is_file():
+        found = read_json(step / ADAPTER_CONFIG)
         return Adapter(found["lora_alpha"], bool(found.get("use_rslora")))
     found = facts.get("peft_lora_config") or {}
     return Adapter(found["lora_alpha"], bool(found.get("use_rslora"))) if "lora_alpha" in found else None

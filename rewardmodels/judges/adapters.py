@@ -1,7 +1,8 @@
 """Language models with pictures from a folder or the hub: whole checkpoints, and LoRA adapters merged into their base.
 
 Adapters are read here and not by peft, because everything must fit: each A has its B, each meets a weight of the base
-of the right shape, nothing is left over, and an adapter that is zero everywhere is an error, not a silent base model.
+of the right shape, nothing is left over, each module that the adapter's settings name has a pair, and an adapter that
+is zero everywhere is an error, not a silent base model.
 Names of older transformers versions (`model.layers`, `visual`) are understood.
 
 Legend: R rank, O and I outputs and inputs of a linear map.
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from mmalign.hub import fetch, is_id
+from rewardmodels.lora_targets import require_all
 from rewardmodels.vlm import quiet
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -59,7 +61,10 @@ def open_model(
             raise ValueError(f"{folder / ADAPTER} names no base model: give it as base=")
         under = folder_of(named)
         model = _stock(under, dtype)
-        merge(model, read_adapter(folder, settings), settings)
+        adapter = read_adapter(folder, settings)
+        merge(model, adapter, settings)
+        maps = [name for name, one in model.named_modules() if isinstance(one, (nn.Linear, nn.Embedding))]
+        require_all(folder / ADAPTER_WEIGHTS, settings, adapter, maps)
         name = f"{fingerprint(under)}+{fingerprint(folder)}"
         own = any((folder / file).is_file() for file in PROCESSOR_FILES)
         processors = folder if own else under

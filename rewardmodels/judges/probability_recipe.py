@@ -125,6 +125,11 @@ class ProbabilityRecipe(Section):
             raise ValueError("judge.asks must be of kind yes_no, or pair with style probability")
         if self.method.critiques and (judge.kind == "pair" or self.data.pairs in WORLDS):
             raise ValueError("critiques are of single pictures, in files: use kind yes_no and data.pairs")
+        if self.judge.weights == "full" and self.judge.dtype != "float32":
+            raise ValueError(
+                f"judge.weights=full trains in float32: {self.judge.dtype} would round most updates away; set "
+                "judge.dtype=float32, or judge.weights=lora, whose factors stay in float32"
+            )
         _require_judged(self.judge, self.data)
         return self
 

@@ -121,7 +121,9 @@ class _Base:
         if self.skips is None:
             return {}
         last = iteration + 1 == self.recipe.budget.iterations
-        return self.skips.finish(self.recipe.data.pairs, last=last, processes=self.processes)
+        return self.skips.finish(
+            self.recipe.data.pairs, last=last, num_updates=num_updates, processes=self.processes
+        )
 
     def evaluate(self, iteration: int) -> Report:
         """Held-out pairs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,6 +76,20 @@ def test_a_file_that_is_mostly_bad_is_refused(tmp_path: Path) -> None:
     path.write_text("\n".join(["{"] * 9))
     with pytest.raises(ValueError, match="9 of 9 comparisons cannot be used"):
         train_judge.run("judge/shapes", [*options(tmp_path, path), f"output={tmp_path / 'run'}"], say=str)
+
+
+@pytest.mark.parametrize("verb", [train_judge, train_probability])
+def test_a_judge_is_saved_before_half_of_its_file_is_refused(verb: Any, tmp_path: Path) -> None:
+    path = drawn(tmp_path / "data", NUM)
+    for line in path.read_text().splitlines()[:7]:
+        (path.parent / json.loads(line)["candidates"][1]["uri"]).unlink()
+    name, words = "judge/shapes", options(tmp_path, path)
+    if verb is train_probability:
+        name, words = "judge/paco-like", [*SMALL[1:], f"data.pairs={path}", "data.comparisons_per_bundle=3",
+                                    "data.heldout=null", "budget.iterations=4"]  # fmt: skip
+    with pytest.raises(ValueError, match=r"7 of 12 comparisons cannot be used .*is saved in .*run.judge"):
+        verb.run(name, [*words, f"output={tmp_path / 'run'}"], say=str)
+    assert (tmp_path / "run" / "quality.json").is_file() and list((tmp_path / "run" / "judge").iterdir())
 
 
 def task_of(path: Path, num: int, skips: Skips | None) -> VerdictTask:

@@ -95,6 +95,22 @@ def test_a_file_that_is_mostly_bad_is_refused(tmp_path: Path) -> None:
         train_reward.run(RECIPE, options(path, f"output={tmp_path / 'b'}"), say=quiet)
 
 
+def test_what_the_rest_of_a_mostly_bad_file_taught_is_saved_before_it_is_refused(tmp_path: Path) -> None:
+    """The last update reads what makes it too much: the training is done, and must not be lost."""
+    path = drawn(tmp_path / "data")
+    for line in path.read_text().splitlines()[:7]:
+        (path.parent / json.loads(line)["candidates"][1]["uri"]).unlink()
+    again = options(path, f"output={tmp_path / 'run'}")
+    for _ in range(2):  # a finished run is refused as it was
+        with pytest.raises(
+            ValueError, match=r"7 of 12 comparisons cannot be used .*is saved in .*run.reward"
+        ):
+            train_reward.run(RECIPE, again, say=quiet)
+    assert weights(tmp_path / "run")
+    quality = json.loads((tmp_path / "run" / "quality.json").read_text())
+    assert quality["left_out"]["media"] == 7 and quality["updates"] > 0
+
+
 def test_heldout_lines_are_left_out_and_told(tmp_path: Path) -> None:
     path = drawn(tmp_path / "data")
     other = drawn(tmp_path / "other", 6)

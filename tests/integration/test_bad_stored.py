@@ -135,6 +135,23 @@ def test_a_file_that_is_mostly_bad_is_refused(file: Path) -> None:
         rows_of(file, Skips())
 
 
+def test_a_result_is_saved_before_half_of_its_file_is_refused(file: Path, tmp_path: Path) -> None:
+    for k in range(
+        NUM // 2 + 1
+    ):  # headers are whole, so that the pictures are found broken when they are met
+        picture = tmp_path / f"{k}.png"
+        write(picture, torch.rand(1, 3, 32, 32))
+        picture.write_bytes(picture.read_bytes()[:60])
+    method, words = words_of(file)
+    with pytest.raises(ValueError, match=r"6 of 9 \w+ cannot be used .* is saved in .*run"):
+        train.run(method, [
+            *words, f"output={tmp_path / 'run'}", "evaluation.every=null", "checkpoint.every=null",
+            "budget.iterations=1", "budget.updates_per_iteration=1", "rollout.groups_per_iteration=1",
+            "rollout.group_size=8", "rollout.batch_size=8", "method.levels.per_sample=1",
+        ], say=str)  # fmt: skip
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
 def resized(file: Path, numbers: Sequence[int]) -> None:
     for k in numbers:
         write(file.parent / f"{k}.png", torch.rand(1, 3, 32, 40))
@@ -154,6 +171,29 @@ def test_media_of_another_size_are_told_before_training_and_left_out(file: Path)
     told: list[str] = []
     validate.run(*words_of(file), say=told.append)
     assert "left out 4 of 9" in told[0] and f"{file.name}:6: " in told[0]
+
+
+@pytest.mark.parametrize("weighting", ["softmax", "exp"])
+def test_rewards_are_weighed_among_the_samples_that_are_left(tmp_path: Path, weighting: str) -> None:
+    """The best of a prompt would take nearly all its weight along if it were left out after they are weighed."""
+    rows = [sample(k) | {"prompt": f"a circle {k % 2}"} for k in range(NUM)]
+    for k in range(NUM):
+        write(tmp_path / f"{k}.png", torch.rand(1, 3, 32, 40 if k == NUM - 1 else 32))
+    whole, rest = tmp_path / "whole.jsonl", tmp_path / "rest.jsonl"
+    whole.write_text("\n".join(map(json.dumps, rows)))
+    rest.write_text("\n".join(map(json.dumps, rows[:-1])))
+    found, alone = (
+        read_rows(
+            tiny_recipe(
+                "rwr", method={"name": "rwr", "weighting": weighting, "levels": {"per_sample": 1}},
+                data={"samples": str(file)}, rewards=[], evaluation={"every": None},
+            )
+        )[0]
+        for file in (whole, rest)
+    )  # fmt: skip
+    assert [row.media.stem for row in found] == [str(k) for k in range(NUM - 1)]
+    assert [row.credit for row in found] == pytest.approx([row.credit for row in alone])
+    assert sum(row.credit for row in found) == pytest.approx(NUM - 1)
 
 
 def test_a_file_of_many_sizes_is_refused_before_training(file: Path) -> None:

@@ -112,9 +112,11 @@ def test_a_bad_line_costs_export_and_votes_itself_only(
         assert ("comparison 3: " in told) == ("--embed" in arguments)
         assert ("comparison 2: two of its candidates" in told) == (arguments[0] == "votes")
     pairs.write_text("rubbish{\n", encoding="utf-8")
-    assert call("data", "export", pairs, "-o", tmp_path / "none.parquet") == 2
-    assert "holds no comparison: pairs.jsonl:1" in capsys.readouterr().err
-    assert not (tmp_path / "none.parquet").exists()
+    before = sorted(tmp_path.iterdir())
+    for name in ("none.parquet", "none.jsonl", "none"):
+        assert call("data", "export", pairs, "-o", tmp_path / name) == 2
+        assert "holds no comparison: pairs.jsonl:1" in capsys.readouterr().err
+        assert sorted(tmp_path.iterdir()) == before
 
 
 def test_media_that_cannot_be_taken_out_cost_their_row_only(

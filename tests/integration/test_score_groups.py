@@ -293,3 +293,28 @@ def test_an_error_in_a_reward_costs_what_it_strikes_and_is_loud_where_that_is_al
     lost = [line for line in lines if line["prompt"] == "b"]
     with pytest.raises(RuntimeError, match=r"judged none of 3 samples, and failed on 3, .*KeyError: 'b'"):
         main(["score", str(note(tmp_path, lost)), *map(str, words), str(tmp_path / "none")])
+    assert not (tmp_path / "none" / "scores.jsonl").exists()
+
+
+@pytest.mark.parametrize("num", [2, 20])
+def test_a_reward_that_is_given_up_takes_no_score_of_the_others_along(
+    lines: list[dict[str, Any]], tmp_path: Path, num: int
+) -> None:
+    (lost,) = [line for line in lines if line["prompt"] == "b"][:1]
+    broken, whole, out = f"{__name__}:forgetful", "jpeg-compressibility", tmp_path / "out"
+    file = note(tmp_path, [lost | {"id": f"n{k}"} for k in range(num)])
+    words = ["score", str(file), "--reward", broken, "--reward", whole, "-o", str(out), "batch_size=4"]
+    for _ in range(2):
+        said = rf"failed on {min(num, 16)}, .*KeyError: 'b'.* other rewards are in .*scores\.jsonl"
+        with pytest.raises(RuntimeError, match=said):
+            main(words)
+        assert all(value is not None for value in overall(out, whole).values())
+        assert list(overall(out, broken).values()) == [None] * num
+        reasons = [row["reasons"][broken] for row in rows(out).values()]
+        assert all("the reward failed: KeyError: 'b'" in reason for reason in reasons)
+        assert sum("given up after 16 failures" in reason for reason in reasons) == (8 if num == 20 else 0)
+        summary = json.loads((out / "summary.json").read_text())
+        assert (
+            summary["num_unscored"] == num
+            and "Highest and lowest by jpeg" in (out / "report.html").read_text()
+        )

@@ -179,6 +179,21 @@ def test_a_map_that_peft_wrapped_must_have_its_adapter(tmp_path: Path) -> None:
         rewardmodels.load("videoreward", **options)
 
 
+def test_an_adapter_has_a_pair_for_every_module_that_it_names(tmp_path: Path) -> None:
+    """One lost whole would leave the base's weight, and the report would say that none is missing."""
+    options = tiny.adapter_pair(tmp_path)
+    file = tmp_path / "checkpoint-12" / "adapter_model.safetensors"
+    rest = {name: item for name, item in load_file(file).items() if "layers.1." not in name}
+    save_file(rest, file)
+    with pytest.raises(
+        ValueError, match=r"adapter_model\.safetensors .* 2 modules of 4 .*model\.layers\.1\."
+    ):
+        rewardmodels.load("videoreward", **options)
+    record = file.with_name("adapter_config.json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"layers_to_transform": [0]}))
+    assert "2 adapters merged" in str(rewardmodels.load("videoreward", **options).report)  # type: ignore[attr-defined]
+
+
 # ---------------------------------------------------------------- no layout loads without any of its weights
 
 Layout = tuple[Callable[[Path], dict[str, Any]], str]

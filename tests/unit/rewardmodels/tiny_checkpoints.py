@@ -104,7 +104,7 @@ def peft_state(model: PreTrainedModel, *, zero: bool = False) -> dict[str, Tenso
     return found
 
 
-def adapter_pair(folder: Path) -> dict[str, Any]:
+def adapter_pair(folder: Path, **settings: Any) -> dict[str, Any]:
     """The same model as `video_reward`, as an adapter and what is no adapter; the base folder has weights."""
     options = video_reward(folder)
     step = folder / "checkpoint-12"
@@ -112,7 +112,8 @@ def adapter_pair(folder: Path) -> dict[str, Any]:
     (step / "model.pth").unlink()
     adapter = {name.replace(".default", ""): value for name, value in state.items() if "lora_" in name}
     save_file(adapter, step / "adapter_model.safetensors")
-    (step / "adapter_config.json").write_text(json.dumps({"lora_alpha": ALPHA, "r": RANK}))
+    record = {"lora_alpha": ALPHA, "r": RANK, "target_modules": list(TRAINED), **settings}
+    (step / "adapter_config.json").write_text(json.dumps(record))
     rest = {name: value for name, value in state.items() if "lora_" not in name}
     trained = {
         name: value

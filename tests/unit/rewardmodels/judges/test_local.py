@@ -223,6 +223,27 @@ def test_adapters_that_do_nothing_or_do_not_fit_are_refused(base: Path, tmp_path
         open_model(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("names", ["new", "old"])
+def test_an_adapter_must_have_a_pair_for_every_module_that_it_names(
+    base: Path, tmp_path: Path, names: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny_chat.adapter(tmp_path / "adapter", base, names=names)
+    file = folder / "adapter_model.safetensors"
+    rest = {name: value for name, value in load_file(file).items() if "layers.1.self_attn.q_proj" not in name}
+    save_file(rest, file)
+    with pytest.raises(ValueError, match=r"adapter_model.* 1 module of 4 .*layers\.1\.self_attn\.q_proj"):
+        open_model(folder)
+    record = json.loads((folder / "adapter_config.json").read_text())
+    for legitimate in (
+        {"exclude_modules": ["layers.1.self_attn.q_proj"]},
+        {"target_modules": r".*(layers\.0\.self_attn\.[qv]_proj|v_proj)"},
+    ):
+        (folder / "adapter_config.json").write_text(json.dumps(record | legitimate))
+        assert open_model(folder).model.training is False
+
+
 def test_missing_weights_are_an_error(base: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

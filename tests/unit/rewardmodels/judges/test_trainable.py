@@ -46,7 +46,9 @@ def recipe(kind: dict[str, Any], path: str = "shapes-reward", **parts: Any) -> P
 
 
 def started(made: ProbabilityRecipe) -> YesNoReward | PairJudge:
-    judge = trainable.start_from(made.judge.path, made.judge.settings, batch_size=made.judge.batch_size)
+    judge = trainable.start_from(
+        made.judge.path, made.judge.settings, batch_size=made.judge.batch_size, dtype=made.judge.dtype
+    )
     assert not isinstance(judge, ChecklistReward)
     return judge
 
@@ -271,6 +273,28 @@ def test_any_instruction_model_is_a_start_with_adapters_or_without(write_model: 
         assert not torch.equal(before, after) and torch.equal(after, chances(again, pairs))
 
 
+def test_adapters_of_a_bfloat16_model_learn_in_float32(tmp_path: Path) -> None:
+    """A step of 1e-5 is nothing to most bfloat16 numbers."""
+    folder, pairs = str(tiny_chat.qwen(tmp_path / "model")), Redder(2).bundle(0)
+    made = recipe(
+        POINT, folder, judge={"weights": "lora", "dtype": "bfloat16", "lora": {"rank": 2, "alpha": 4.0}}
+    )
+    task = task_of(made)
+    assert task.learner.vlm.dtype == torch.bfloat16
+    trained = task.parameters()
+    before = [parameter.detach().clone() for parameter in trained]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.0)
+    for _ in range(2):  # the first moves every B, which is zero, and with it the gradient of A
+        optimizer.zero_grad()
+        task.loss(pairs).per_sample.mean().backward()
+        optimizer.step()
+    assert {parameter.dtype for parameter in trained} == {torch.float32}
+    moved = [(p.detach() != old)[p.grad != 0].float().mean() for p, old in zip(trained, before, strict=True)]
+    assert min(share for share in moved if share == share) > 0.9
+    with task.learner.finished() as judge:
+        assert judge.engine.model.dtype == torch.bfloat16 and bool(chances(judge, pairs).isfinite().all())  # type: ignore[union-attr]
+
+
 def test_a_trained_checklist_names_the_model_it_was_learned_with(tmp_path: Path) -> None:
     folder = tiny_chat.qwen(tmp_path / "model")
     made = recipe(POINT, str(folder)).judge.settings
@@ -341,6 +365,7 @@ def test_files_bring_critiques_and_lose_only_what_cannot_be_read(tmp_path: Path)
         ({"judge": {"asks": "rewarddance-reasoned"}}, "set reasoning to 0"),
         ({"method": {"loss": "margin", "critiques": True}}, "belong to first_token"),
         ({"judge": {"weights": "lora", "lora": {"dropout": 0.1}}}, "leave lora.dropout at 0"),
+        ({"judge": {"dtype": "bfloat16"}}, "trains in float32: bfloat16 would round .*judge.weights=lora"),
         ({"method": {"anchor": 0.1}}, "anchor belongs to margin"),
         ({"method": {"scale": 2.0}}, "scale belongs to margin"),
         ({"method": {"published": True}}, "needs critiques"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -15,19 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmalign.shapes.annotators import Law
 from mmalign.stats import intervals
 from mmalign.types import Modality, RewardModel, Sample, Scores
-from rewardmodels.examination import NUM_IMAGES, Judged, accuracy, judge_world
+from rewardmodels.examination import NUM_IMAGES, Judged, accuracy
 
 Prefer = Callable[[Sequence[Sample], Sequence[Sample]], Tensor]
 """p(the first is better) (P,) of pairs."""
-
-
-def judged_in_pairs(prefer: Prefer, *, num_prompts: int, temperature: float) -> Judged:
-    """Held-out pairs of shapes with what a judge of pairs says of them."""
-    law = Law(temperature=temperature)
-    return in_pairs(prefer, partial(judge_world, half="evaluation", num_prompts=num_prompts, law=law))
 
 
 def in_pairs(prefer: Prefer, ask: Callable[[RewardModel], Mapping[str, Judged]]) -> Judged:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from mmalign.config import load_config
+from mmalign.shapes.annotators import Law
 from mmalign.train.loop import Run, Trainer
 from mmalign.train.skips import Skips
-from pipelines.gains import compared, gain_line, judged_in_pairs, line
+from pipelines.gains import compared, gain_line, in_pairs, line
 from pipelines.runs import Say, begin, plan, report_left_out, require_learned, write_config, write_quality
-from rewardmodels.examination import Judged, accuracy, judge_shapes
+from rewardmodels.examination import Judged, accuracy, judge_world
 from rewardmodels.judges.verdict_model import VerdictModel, start_from
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.judges.verdict_training import Bundles, FileBundles, ShapesBundles, VerdictTask, WarmUpTask
@@ -75,10 +76,9 @@ def _bundles(recipe: JudgeRecipe, skips: Skips | None) -> Bundles:
 
 def judged(recipe: JudgeRecipe, model: VerdictModel, num_prompts: int) -> Judged:
     """Held-out pairs of shapes with what the model says of them."""
-    temperature = recipe.data.temperature
-    if not model.compares:
-        return judge_shapes(model, "evaluation", num_prompts=num_prompts, temperature=temperature)
-    return judged_in_pairs(model.prefer, num_prompts=num_prompts, temperature=temperature)
+    law = Law(temperature=recipe.data.temperature)
+    ask = partial(judge_world, half="evaluation", num_prompts=num_prompts, law=law)
+    return in_pairs(model.prefer, ask) if model.compares else ask(model)["overall"]
 
 
 def examined(recipe: JudgeRecipe, model: VerdictModel, num_prompts: int) -> dict[str, float]:

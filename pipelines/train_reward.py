@@ -41,7 +41,7 @@ from rewardmodels.examination import (
 from rewardmodels.fresh import from_backbone
 from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe
 from rewardmodels.scratch import build, settings_of
-from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
+from rewardmodels.sources import FileSource, PairSource, law_of, source_of
 from rewardmodels.training import RewardTraining
 from rewardmodels.vlm import VlmReward, load_folder
 
@@ -122,12 +122,7 @@ def build_source(recipe: RewardRecipe, skips: Skips | None = None) -> PairSource
     """The training pairs or ratings; what cannot be read of a file is counted in `skips`, or refused without."""
     data, dimensions = recipe.data, recipe.method.label_dimensions
     binary = data.labels == "binary" and recipe.method.loss not in LEVEL_LOSSES
-    if data.pairs in WORLDS:
-        world = WORLDS[data.pairs]
-        return ShapesSource(data.shapes, recipe.seed, world=world, dimensions=dimensions, binary=binary)
-    return FileSource(
-        Path(data.pairs), data.comparisons_per_bundle, recipe.seed, dimensions, binary=binary, skips=skips
-    )
+    return source_of(data, recipe.seed, dimensions, binary=binary, skips=skips)
 
 
 def judged(

@@ -179,9 +179,9 @@ def test_temperature_is_found_again() -> None:
 def test_a_model_that_tells_nothing_apart_keeps_its_temperature() -> None:
     model = tiny_reward()
     before = model.settings.temperature
-    train_reward.calibrate(recipe(), model, lambda: {"overall": judged([0.0, 0.0], [1.0, 0.0])})
+    train_reward.calibrate(model, lambda: {"overall": judged([0.0, 0.0], [1.0, 0.0])})
     assert model.settings.temperature == before and model.settings.std == (1.0,)
-    train_reward.calibrate(recipe(), model, lambda: {"overall": judged([2.0, -2.0, 2.0], [1.0, 0.0, 0.0])})
+    train_reward.calibrate(model, lambda: {"overall": judged([2.0, -2.0, 2.0], [1.0, 0.0, 0.0])})
     assert model.settings.temperature == pytest.approx(2.0 / model.settings.std[0] / 0.6931, rel=1e-3)
 
 

@@ -6,28 +6,53 @@ Legend: P pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmalign.shapes.annotators import Law
+from mmalign.shapes.worlds import WORLDS
 from mmalign.stats import intervals
-from mmalign.types import Modality, RewardModel, Sample, Scores
-from rewardmodels.examination import NUM_IMAGES, Judged, accuracy, judge_world
+from mmalign.train.skips import Skips
+from mmalign.types import Modality, PreferencePair, RewardModel, Sample, Scores
+from rewardmodels.examination import NUM_IMAGES, Half, Judged, accuracy, judge_world
+from rewardmodels.reading import distinct
+from rewardmodels.recipe import PairData
+from rewardmodels.sources import FileSource, law_of
 
 Prefer = Callable[[Sequence[Sample], Sequence[Sample]], Tensor]
 """p(the first is better) (P,) of pairs."""
 
 
-def judged_in_pairs(prefer: Prefer, *, num_prompts: int, temperature: float) -> Judged:
-    """Held-out pairs of shapes with what a judge of pairs says of them."""
-    law = Law(temperature=temperature)
-    return in_pairs(prefer, partial(judge_world, half="evaluation", num_prompts=num_prompts, law=law))
+@dataclass(frozen=True)
+class OfPairs:
+    """A judge of pairs, as it is measured."""
+
+    prefer: Prefer
+
+
+def heldout(
+    data: PairData, seed: int, judge: RewardModel | OfPairs, *, num_prompts: int, half: Half = "evaluation"
+) -> Judged | None:
+    """Held-out pairs with what a judge says of them; what it cannot judge is a tie, and wrong. None without any."""
+    place = data.heldout
+    if place is None:
+        return None
+    if place not in WORLDS:
+        return _of_file(judge, Path(place), seed)
+    ask = partial(
+        judge_world, half=half, num_prompts=num_prompts, law=law_of(data.shapes), world=WORLDS[place]
+    )
+    if isinstance(judge, OfPairs):
+        return in_pairs(judge.prefer, ask)
+    found = ask(judge)["overall"]
+    scores = found.score_a.where(found.gap.isfinite(), 0.0), found.score_b.where(found.gap.isfinite(), 0.0)
+    return replace(found, score_a=scores[0], score_b=scores[1])
 
 
 def in_pairs(prefer: Prefer, ask: Callable[[RewardModel], Mapping[str, Judged]]) -> Judged:
@@ -42,6 +67,30 @@ def in_pairs(prefer: Prefer, ask: Callable[[RewardModel], Mapping[str, Judged]])
     ]
     chance = prefer([seen.samples[i] for i, _ in places], [seen.samples[j] for _, j in places])
     return replace(found, score_a=chance - 0.5, score_b=torch.zeros_like(chance))
+
+
+def _of_file(judge: RewardModel | OfPairs, path: Path, seed: int) -> Judged:
+    """The pairs of a file that have a label; those that cannot be judged stand as ties."""
+    skips = Skips()
+    pairs = FileSource(path, 1, seed, ("overall",), skips=skips).all()
+    skips.settle()
+    skips.require_few(str(path), last=True)
+    pairs = [pair for pair in pairs if "overall" in pair.labels]
+    if not pairs:
+        raise ValueError(f"{path} holds no pair with a label of 'overall': nothing to measure on")
+    gap = _gaps(judge, pairs).double()
+    label = torch.tensor([pair.labels["overall"] for pair in pairs], dtype=torch.float64)
+    groups = tuple(pair.group or pair.prompt for pair in pairs)
+    unknown = torch.full_like(gap, torch.nan)
+    return Judged(gap, torch.zeros_like(gap), label, unknown, groups, ("all",) * len(pairs))
+
+
+def _gaps(judge: RewardModel | OfPairs, pairs: Sequence[PreferencePair]) -> Tensor:
+    if isinstance(judge, OfPairs):
+        return judge.prefer([pair.a for pair in pairs], [pair.b for pair in pairs]) - 0.5
+    samples, first, second = distinct(pairs)
+    overall = judge(samples=samples).overall
+    return (overall[first] - overall[second]).nan_to_num(0.0)
 
 
 class _Recorder:
@@ -78,6 +127,13 @@ def _right(found: Judged) -> np.ndarray:
     label = found.label.numpy() - 0.5
     right = (np.sign(found.gap.numpy()) == np.sign(label)).astype(float)
     return np.where(label == 0, np.nan, right)
+
+
+def in_brief(found: Judged) -> dict[str, float]:
+    """Numbers to log during training."""
+    result = accuracy(found)
+    known = {key: result[key] for key in ("expected", "best", "ratio") if key in result}
+    return known | {"accuracy": result["accuracy"]["mean"]}
 
 
 def line(found: Mapping[str, Judged]) -> str:

@@ -14,7 +14,7 @@ from mmalign.strict import read_yaml
 from pipelines import checks
 from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.judges.probability_recipe import SCHEMAS, ChecklistRecipe, ProbabilityRecipe, kind_of
-from rewardmodels.judges.verdict_recipe import JudgeRecipe, Pairs
+from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.plural_recipe import PluralRecipe
 from rewardmodels.recipe import RATING_LOSSES, WORLDS, PairData, RewardRecipe
 from rewardmodels.recipe import Budget as PairBudget
@@ -85,8 +85,6 @@ def require_data(recipe: AnyRecipe) -> None:
         measured = tuple(dict.fromkeys(("overall", *recipe.method.dimensions)))
         _require("data.heldout", recipe.data.heldout, WORLDS, measured, checks.decides)
         _require("data.calibration", recipe.data.calibration, WORLDS, measured, checks.decides)
-    elif isinstance(recipe, JudgeRecipe):
-        _require("data.pairs", recipe.data.pairs, ("shapes",), ("overall",), checks.prefers)
     else:
         _require("data.pairs", recipe.data.pairs, WORLDS, ("overall",), checks.prefers)
         _require("data.heldout", recipe.data.heldout, WORLDS, ("overall",), checks.decides)
@@ -123,12 +121,12 @@ def arithmetic(recipe: AnyRecipe) -> str:
     return f"batches: an update learns from {learnt}\nbudget: {spent}"
 
 
-def _bundle(data: PairData | Pairs) -> tuple[str, int, str]:
+def _bundle(data: PairData) -> tuple[str, int, str]:
     """A bundle in words, its size, and what is counted."""
     if data.pairs not in WORLDS:
-        size = data.comparisons_per_bundle if isinstance(data, PairData) else data.comparisons
+        size = data.comparisons_per_bundle
         return counted(size, "comparison"), size, "comparisons"
-    how = data.shapes if isinstance(data, PairData) else data
+    how = data.shapes
     size = how.families * how.prompts * how.images
     factors = f"{how.families} families x {how.prompts} prompts x {how.images} pictures"
     return f"{factors} = {size} samples, compared in pairs", size, "samples"

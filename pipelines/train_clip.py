@@ -40,7 +40,7 @@ def compose(recipe: ClipRecipe, processes: Processes) -> tuple[Trainer, ClipTrai
     words = vocabulary() if world is None else world.words()
     model = starts.start(recipe.model, words, dimension=recipe.method.dimension, seed=recipe.seed)
     skips = None if recipe.data.pairs in WORLDS else Skips()
-    source = train_reward.build_source(_as_other(recipe), skips)
+    source = train_reward.build_source(recipe, skips)
     task = ClipTraining(model, recipe, source, processes, examine=partial(examine, recipe), skips=skips)
     make = optimizer_of(recipe.optimizer, task.not_matrices())
     return Trainer(task, plan(recipe, "reward", recipe.budget.updates, make_optimizer=make), processes), task
@@ -54,13 +54,8 @@ def judged(
     left_out: dict[str, int] | None = None,
 ) -> Judged | None:
     """The held-out or calibration pairs, labelled in the recipe's dimension, with the model's scores."""
-    found = train_reward.judged(_as_other(recipe), _as_other(model), half, num_prompts, left_out)
+    found = train_reward.judged(recipe, model, half, num_prompts, left_out)
     return found.get(recipe.method.dimension)
-
-
-def _as_other(ours: ClipRecipe | ClipReward) -> Any:
-    """Recipe and reward have what measuring and calibrating ask of other rewards: data, dimensions, settings."""
-    return ours
 
 
 def examine(recipe: ClipRecipe, model: ClipReward, num_prompts: int) -> dict[str, float]:
@@ -88,7 +83,7 @@ def finish(recipe: ClipRecipe, task: ClipTraining, folder: Path, cost: Mapping[s
             found = judged(recipe, model, "calibration", num)
             return {} if found is None else {"overall": found}
 
-        calibrate(_as_other(recipe), _as_other(model), measure)
+        calibrate(model, measure)
         found = judged(recipe, model, "evaluation", num, left_out)
         if any(left_out.values()):
             quality["heldout_left_out"] = left_out

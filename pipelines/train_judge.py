@@ -13,16 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from mmalign.config import load_config
+from mmalign.shapes.worlds import WORLDS
 from mmalign.train.loop import Run, Trainer
-from mmalign.train.skips import Skips
-from pipelines.gains import compared, gain_line, judged_in_pairs, line
+from mmalign.train.skips import Skips, problems
+from mmalign.types import PreferencePair, Sample
+from pipelines.gains import OfPairs, compared, gain_line, heldout, in_brief, line
 from pipelines.runs import Say, begin, plan, report_left_out, require_learned, write_config, write_quality
-from rewardmodels.examination import Judged, accuracy, judge_shapes
+from rewardmodels.examination import Judged
 from rewardmodels.judges.verdict_model import VerdictModel, start_from
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
-from rewardmodels.judges.verdict_training import Bundles, FileBundles, ShapesBundles, VerdictTask, WarmUpTask
-from rewardmodels.sources import FileSource
+from rewardmodels.judges.verdict_training import VerdictTask, WarmUpTask
+from rewardmodels.sources import source_of
 
 
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
@@ -34,16 +39,16 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         write_config(recipe, folder)
     chosen = recipe.judge
     model = start_from(chosen.path, name=chosen.name, asks=chosen.asks, marks=chosen.marks)
-    skips = None if recipe.data.pairs == "shapes" else Skips()
-    bundles = _bundles(recipe, skips)
+    skips = None if recipe.data.pairs in WORLDS else Skips()
+    source = source_of(recipe.data, recipe.seed, ("overall",), skips=skips)
     examine = partial(examined, recipe)
     began = time.perf_counter()
     if recipe.warm_up.updates:
-        warm_up = WarmUpTask(model, recipe, bundles, processes)
+        warm_up = WarmUpTask(model, recipe, source, processes)
         Trainer(warm_up, _warm_up_plan(recipe), processes).train()
     before = measured(recipe, model)
     tell(f"before reinforcement: {line(before)}")
-    task = VerdictTask(model, recipe, bundles, processes, examine, skips)
+    task = VerdictTask(model, recipe, source, processes, examine, skips)
     each = recipe.method.updates_per_iteration
     made = plan(recipe, "judge", recipe.budget.iterations, updates_each=each)
     require_learned(Trainer(task, made, processes).train(), recipe.data.pairs)
@@ -65,38 +70,43 @@ def _warm_up_plan(recipe: JudgeRecipe) -> Run:
     return replace(made, folder=made.folder / "warm-up", optimizer=settings, evaluate_every=None)
 
 
-def _bundles(recipe: JudgeRecipe, skips: Skips | None) -> Bundles:
-    data = recipe.data
-    if data.pairs == "shapes":
-        return ShapesBundles(data, recipe.seed)
-    return FileBundles(FileSource(Path(data.pairs), data.comparisons, recipe.seed, ("overall",), skips=skips))
-
-
 # ---------------------------------------------------------------- measuring
 
 
-def judged(recipe: JudgeRecipe, model: VerdictModel, num_prompts: int) -> Judged:
-    """Held-out pairs of shapes with what the model says of them."""
-    temperature = recipe.data.temperature
-    if not model.compares:
-        return judge_shapes(model, "evaluation", num_prompts=num_prompts, temperature=temperature)
-    return judged_in_pairs(model.prefer, num_prompts=num_prompts, temperature=temperature)
+def judged(recipe: JudgeRecipe, model: VerdictModel, num_prompts: int) -> Judged | None:
+    """Held-out pairs with what the model says of them; None without any."""
+    asked = OfPairs(partial(prefer, model)) if model.compares else model
+    return heldout(recipe.data, recipe.seed, asked, num_prompts=num_prompts)
+
+
+def prefer(model: VerdictModel, firsts: Sequence[Sample], seconds: Sequence[Sample]) -> Tensor:
+    """p(the first is better) (P,); 1/2 where a picture cannot be read."""
+    try:
+        return model.prefer(firsts, seconds)
+    except (ValueError, OSError):
+        pairs = [PreferencePair(a.prompt, a, b, {}) for a, b in zip(firsts, seconds, strict=True)]
+        bad = problems(pairs, lambda pair: model.inputs([pair.a], [pair.b]))
+        if not bad:
+            raise
+    chance = torch.full((len(pairs),), 0.5)
+    known = [i for i, pair in enumerate(pairs) if id(pair) not in bad]
+    if known:
+        chance[known] = model.prefer([firsts[i] for i in known], [seconds[i] for i in known])
+    return chance
 
 
 def examined(recipe: JudgeRecipe, model: VerdictModel, num_prompts: int) -> dict[str, float]:
     """Numbers to log during training."""
-    found = accuracy(judged(recipe, model, num_prompts))
-    return {key: found[key] for key in ("expected", "best", "ratio")} | {
-        "accuracy": found["accuracy"]["mean"]
-    }
+    found = judged(recipe, model, num_prompts)
+    return {} if found is None else in_brief(found)
 
 
 def measured(recipe: JudgeRecipe, model: VerdictModel) -> dict[str, Judged]:
-    """By the expected mark, and by the mark the model would say (equal marks are wrong)."""
+    """By the expected mark, and by the mark the model would say (equal marks are wrong). Empty without pairs."""
     num = recipe.evaluation.final_prompts
     found = {"expected_mark": judged(recipe, model, num)}
     if not model.compares:
         model.expected = False
         found["likeliest_mark"] = judged(recipe, model, num)
         model.expected = True
-    return found
+    return {name: one for name, one in found.items() if one is not None}

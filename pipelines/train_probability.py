@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from mmalign.config import load_config
 from mmalign.shapes.worlds import WORLDS
 from mmalign.train.loop import Trainer
 from mmalign.train.skips import Skips, samples_of, usable
-from mmalign.types import PreferencePair, Sample
-from pipelines.gains import compared, gain_line, in_pairs, line
+from mmalign.types import Sample
+from pipelines.gains import OfPairs, compared, gain_line, heldout, in_brief, line
 from pipelines.runs import (
     Say,
     begin,
@@ -35,7 +34,7 @@ from pipelines.runs import (
     write_quality,
 )
 from rewardmodels.batching import prepare
-from rewardmodels.examination import Half, Judged, accuracy, judge_world, tie_threshold
+from rewardmodels.examination import Half, Judged, tie_threshold
 from rewardmodels.judges import trainable
 from rewardmodels.judges.checklist import ChecklistReward
 from rewardmodels.judges.learner import Learner
@@ -43,8 +42,7 @@ from rewardmodels.judges.pairwise import PairJudge
 from rewardmodels.judges.probability_recipe import ChecklistRecipe, ProbabilityRecipe
 from rewardmodels.judges.probability_training import CritiquedSource, ProbabilityTask
 from rewardmodels.judges.trainable import Judge
-from rewardmodels.reading import distinct
-from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
+from rewardmodels.sources import PairSource, source_of
 
 AnyRecipe = ProbabilityRecipe | ChecklistRecipe
 NAME = "probability"
@@ -62,7 +60,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     judge = start_judge(recipe, str(processes.device))
     assert not isinstance(judge, ChecklistReward)
     task = ProbabilityTask(
-        Learner(judge, recipe.judge, recipe.seed), recipe, source_of(recipe, skips), processes,
+        Learner(judge, recipe.judge, recipe.seed), recipe, pairs_of(recipe, skips), processes,
         examine=partial(examined, recipe), skips=skips,
     )  # fmt: skip
     num = sum(parameter.numel() for parameter in task.parameters())
@@ -101,7 +99,7 @@ def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say
     began = time.perf_counter()
     before = measured(recipe, judge)
     say(f"before: {line(before)}")
-    source, num = source_of(recipe, skips), recipe.budget.iterations
+    source, num = pairs_of(recipe, skips), recipe.budget.iterations
     pairs = [pair for number in range(num) for pair in source.bundle(number, number / num)]
     look = partial(prepare, modalities=judge.modalities)
     pairs = usable(pairs, samples_of(pairs), look, skips)
@@ -136,13 +134,9 @@ def start_judge(recipe: AnyRecipe, device: str) -> Judge:
     )  # fmt: skip
 
 
-def source_of(recipe: AnyRecipe, skips: Skips | None) -> PairSource:
-    """Pairs of a built-in world or of a file."""
-    data = recipe.data
-    if data.pairs in WORLDS:
-        return ShapesSource(data.shapes, recipe.seed, world=WORLDS[data.pairs])
-    place, num = Path(data.pairs), data.comparisons_per_bundle
-    return CritiquedSource(place, num, recipe.seed, ("overall",), skips=skips)
+def pairs_of(recipe: AnyRecipe, skips: Skips | None) -> PairSource:
+    """Pairs of a built-in world or of a file, with its critiques."""
+    return source_of(recipe.data, recipe.seed, ("overall",), skips=skips, of_file=CritiquedSource)
 
 
 # ---------------------------------------------------------------- measuring
@@ -151,20 +145,11 @@ def source_of(recipe: AnyRecipe, skips: Skips | None) -> PairSource:
 def measured(
     recipe: AnyRecipe, judge: Judge, num_prompts: int | None = None, half: Half = "evaluation"
 ) -> dict[str, Judged]:
-    """Held-out pairs with what the judge says of them; what it cannot judge is a tie, and wrong. Empty without any."""
-    data, num = recipe.data, num_prompts or recipe.evaluation.final_prompts
-    if data.heldout is None:
-        return {}
-    if data.heldout not in WORLDS:
-        return {NAME: judged_file(judge, Path(data.heldout), recipe.seed)}
-    ask = partial(
-        judge_world, half=half, num_prompts=num, law=law_of(data.shapes), world=WORLDS[data.heldout]
-    )
-    if isinstance(judge, PairJudge):
-        return {NAME: in_pairs(partial(prefer, judge), ask)}
-    found = ask(judge)["overall"]
-    scores = found.score_a.where(found.gap.isfinite(), 0.0), found.score_b.where(found.gap.isfinite(), 0.0)
-    return {NAME: replace(found, score_a=scores[0], score_b=scores[1])}
+    """Held-out pairs with what the judge says of them. Empty without any."""
+    asked = OfPairs(partial(prefer, judge)) if isinstance(judge, PairJudge) else judge
+    num = num_prompts or recipe.evaluation.final_prompts
+    found = heldout(recipe.data, recipe.seed, asked, num_prompts=num, half=half)
+    return {} if found is None else {NAME: found}
 
 
 def fitted_threshold(recipe: AnyRecipe, judge: Judge) -> float:
@@ -178,35 +163,7 @@ def fitted_threshold(recipe: AnyRecipe, judge: Judge) -> float:
 def examined(recipe: ProbabilityRecipe, judge: Judge, num_prompts: int) -> dict[str, float]:
     """Numbers to log during training."""
     found = measured(recipe, judge, num_prompts)
-    if not found:
-        return {}
-    result = accuracy(found[NAME])
-    known = {key: result[key] for key in ("expected", "best", "ratio") if key in result}
-    return known | {"accuracy": result["accuracy"]["mean"]}
-
-
-def judged_file(judge: Judge, path: Path, seed: int) -> Judged:
-    """The pairs of a file that have a label; those that cannot be judged stand as ties."""
-    skips = Skips()
-    pairs = FileSource(path, 1, seed, ("overall",), skips=skips).all()
-    skips.settle()
-    skips.require_few(str(path), last=True)
-    pairs = [pair for pair in pairs if "overall" in pair.labels]
-    if not pairs:
-        raise ValueError(f"{path} holds no pair with a label of 'overall': nothing to measure on")
-    gap = _gaps(judge, pairs).double()
-    label = torch.tensor([pair.labels["overall"] for pair in pairs], dtype=torch.float64)
-    groups = tuple(pair.group or pair.prompt for pair in pairs)
-    unknown = torch.full_like(gap, torch.nan)
-    return Judged(gap, torch.zeros_like(gap), label, unknown, groups, ("all",) * len(pairs))
-
-
-def _gaps(judge: Judge, pairs: Sequence[PreferencePair]) -> Tensor:
-    if isinstance(judge, PairJudge):
-        return prefer(judge, [pair.a for pair in pairs], [pair.b for pair in pairs]) - 0.5
-    samples, first, second = distinct(pairs)
-    overall = judge(samples=samples).overall
-    return (overall[first] - overall[second]).nan_to_num(0.0)
+    return in_brief(found[NAME]) if found else {}
 
 
 def prefer(judge: PairJudge, firsts: Sequence[Sample], seconds: Sequence[Sample]) -> Tensor:

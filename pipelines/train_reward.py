@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,11 +22,13 @@ from mmalign.stats.calibration import fit_temperature
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Trainer
 from mmalign.train.skips import FREE, MOST, Skips
+from mmalign.types import RewardModel
 from pipelines import checks
 from pipelines.gains import reach
 from pipelines.runs import Say, begin, optimizer_of, plan, report_left_out, write_config, write_quality
-from rewardmodels.calibrated import with_calibration
+from rewardmodels.calibrated import CalibratedReward, with_calibration
 from rewardmodels.card import card
+from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.clips import VideoRule
 from rewardmodels.examination import (
     Half,
@@ -42,9 +44,14 @@ from rewardmodels.examination import (
 from rewardmodels.fresh import from_backbone
 from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe
 from rewardmodels.scratch import build, settings_of
-from rewardmodels.sources import FileSource, PairSource, ShapesSource, law_of
+from rewardmodels.settings import RewardSettings
+from rewardmodels.sources import FileSource, PairSource, law_of, source_of
+from rewardmodels.task import RewardTask
 from rewardmodels.training import RewardTraining
 from rewardmodels.vlm import VlmReward, load_folder
+
+Recipe = TypeVar("Recipe", RewardRecipe, ClipRecipe)
+Task = TypeVar("Task", bound=RewardTask[Any, Any])
 
 
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
@@ -53,9 +60,9 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
 
 
 def train(
-    recipe: Any,
-    compose: Callable[..., tuple[Trainer, Any]],
-    finish: Callable[..., dict[str, Any]],
+    recipe: Recipe,
+    compose: Callable[[Recipe, Processes], tuple[Trainer, Task]],
+    finish: Callable[[Recipe, Task, Path, Mapping[str, Any]], dict[str, Any]],
     *,
     say: Say,
 ) -> dict[str, Any]:
@@ -123,21 +130,16 @@ def build_model(recipe: RewardRecipe) -> VlmReward:
     )  # fmt: skip
 
 
-def build_source(recipe: RewardRecipe, skips: Skips | None = None) -> PairSource:
+def build_source(recipe: RewardRecipe | ClipRecipe, skips: Skips | None = None) -> PairSource:
     """The training pairs or ratings; what cannot be read of a file is counted in `skips`, or refused without."""
     data, dimensions = recipe.data, recipe.method.label_dimensions
     binary = data.labels == "binary" and recipe.method.loss not in LEVEL_LOSSES
-    if data.pairs in WORLDS:
-        world = WORLDS[data.pairs]
-        return ShapesSource(data.shapes, recipe.seed, world=world, dimensions=dimensions, binary=binary)
-    return FileSource(
-        Path(data.pairs), data.comparisons_per_bundle, recipe.seed, dimensions, binary=binary, skips=skips
-    )
+    return source_of(data, recipe.seed, dimensions, binary=binary, skips=skips)
 
 
 def judged(
-    recipe: RewardRecipe,
-    model: VlmReward,
+    recipe: RewardRecipe | ClipRecipe,
+    model: RewardModel,
     half: Half,
     num_prompts: int,
     left_out: dict[str, int] | None = None,
@@ -198,7 +200,8 @@ def finish(
     quality: dict[str, Any] = dict(cost)
     with task.result() as model:
         num = recipe.evaluation.final_prompts
-        calibrate(recipe, model, partial(judged, recipe, model, "calibration", num))
+        measure = partial(judged, recipe, model, "calibration", num)
+        calibrate(model, measure, fit_overall=recipe.method.fit_overall)
         left_out: dict[str, int] = {}
         found = judged(recipe, model, "evaluation", num, left_out)
         if any(left_out.values()):
@@ -221,7 +224,9 @@ def finish(
     return quality
 
 
-def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict[str, Judged]]) -> None:
+def calibrate(
+    model: CalibratedReward, measure: Callable[[], dict[str, Judged]], *, fit_overall: bool = False
+) -> None:
     """Set mean, std, the weights of dimensions, temperature and tie threshold from pairs of their own.
 
     Scores are given on the scale of the settings so far. With several dimensions these are standardised first, and
@@ -232,9 +237,10 @@ def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict
         return
     names = model.settings.dimensions
     if len(names) > 1:
+        assert isinstance(model.settings, RewardSettings)
         if model.settings.overall != "product":  # a product is of the values as they are
             _standardise(model, {dim: fitted[dim] for dim in names if dim in fitted})
-        if recipe.method.fit_overall:
+        if fit_overall:
             if any(len(fitted[dim].label) != len(fitted["overall"].label) for dim in ("overall", *names)):
                 raise ValueError("fit_overall needs calibration pairs that are labelled in every dimension")
             gaps = torch.stack([fitted[dim].gap / fitted[dim].scale for dim in names], 1)
@@ -246,6 +252,7 @@ def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict
     if len(names) == 1:
         _standardise(model, {names[0]: whole})
     else:
+        assert isinstance(model.settings, RewardSettings)
         centre, scale = model.settings.overall_mean, model.settings.overall_std
         with_calibration(model, overall_mean=centre + scale * whole.centre, overall_std=scale * whole.scale)
     gap = whole.gap / whole.scale
@@ -254,13 +261,13 @@ def calibrate(recipe: RewardRecipe, model: VlmReward, measure: Callable[[], dict
         with_calibration(model, temperature=fit_temperature(gap.numpy(), whole.label.numpy()))
 
 
-def calibrated_on(model: VlmReward, found: Mapping[str, Judged]) -> str:
+def calibrated_on(model: CalibratedReward, found: Mapping[str, Judged]) -> str:
     """What temperature and tie threshold are about: the overall score, or the one dimension that there is."""
     names = model.settings.dimensions
     return names[0] if len(names) == 1 and names[0] in found else "overall"
 
 
-def _standardise(model: VlmReward, fitted: Mapping[str, Judged]) -> None:
+def _standardise(model: CalibratedReward, fitted: Mapping[str, Judged]) -> None:
     """Mean 0 and standard deviation 1 for the dimensions that were judged."""
     means, stds = list(model.settings.mean), list(model.settings.std)
     for dim, one in fitted.items():

@@ -85,20 +85,6 @@ def half_of_group(group: str) -> Half:
     return "calibration" if hashlib.sha256(f"half:{group}".encode()).digest()[0] % 2 else "evaluation"
 
 
-def judge_shapes(
-    model: RewardModel,
-    half: Half,
-    *,
-    num_prompts: int,
-    temperature: float,
-    seed: int = 0,
-    damage: float = 0.5,
-) -> Judged:
-    """Pictures of held-out prompts, four to a prompt, scored the way a user scores them."""
-    law = Law(temperature=temperature)
-    return judge_world(model, half, num_prompts=num_prompts, law=law, seed=seed, damage=damage)["overall"]
-
-
 def judge_world(
     model: RewardModel, half: Half, *, num_prompts: int, law: Law, world: World = IMAGES,
     dimensions: Sequence[str] = ("overall",), seed: int = 0, damage: float = 0.5,

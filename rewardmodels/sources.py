@@ -28,7 +28,7 @@ from mmalign.train.skips import WHERE, Skips
 from mmalign.types import Comparison, PreferencePair, Sample
 from rewardmodels.losses import RATINGS
 from rewardmodels.ratings import cross_pairs, rated_samples
-from rewardmodels.recipe import Shapes
+from rewardmodels.recipe import PairData, Shapes
 
 
 class PairSource(Protocol):
@@ -216,6 +216,20 @@ class FileSource:
             if found:
                 return True
         return not readable
+
+
+def source_of(
+    data: PairData, seed: int, dimensions: tuple[str, ...], *, binary: bool = False, skips: Skips | None = None,
+    of_file: type[FileSource] = FileSource,
+) -> PairSource:  # fmt: skip
+    """Training pairs or ratings of a built-in world, or of a file, of which what cannot be read is counted in `skips`,
+    or refused without.
+    """
+    if data.pairs in WORLDS:
+        world = WORLDS[data.pairs]
+        return ShapesSource(data.shapes, seed, world=world, dimensions=dimensions, binary=binary)
+    num = data.comparisons_per_bundle
+    return of_file(Path(data.pairs), num, seed, dimensions, binary=binary, skips=skips)
 
 
 def _placed(sample: Sample, where: str) -> Sample:

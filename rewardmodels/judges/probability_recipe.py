@@ -12,8 +12,15 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validat
 from mmalign.config import Checkpoint, Section, find_recipe
 from mmalign.strict import read_yaml
 from rewardmodels.judges.settings import JudgeFile, read_judge
-from rewardmodels.judges.verdict_recipe import Budget, Evaluation, Fraction, JudgeRecipe
-from rewardmodels.recipe import WORLDS, Lora, PairData, RewardOptimizer
+from rewardmodels.judges.verdict_recipe import (
+    Budget,
+    Evaluation,
+    Fraction,
+    JudgedPairs,
+    JudgeRecipe,
+    require_judged,
+)
+from rewardmodels.recipe import WORLDS, Lora, RewardOptimizer
 
 
 class Start(Section):
@@ -42,27 +49,6 @@ class Start(Section):
         if self.lora.dropout:
             raise ValueError("judges learn as they are asked, without dropout: leave lora.dropout at 0")
         return self
-
-
-class JudgedPairs(PairData):
-    """The data of a judge; the built-in worlds keep their held-out prompts apart themselves."""
-
-    @model_validator(mode="after")
-    def _apart(self) -> JudgedPairs:
-        if self.heldout == self.pairs and self.pairs not in WORLDS:
-            raise ValueError("heldout is the file that is trained on: give another, or null")
-        return self
-
-
-def _require_judged(start: Start, data: JudgedPairs) -> None:
-    """ValueError for a built-in world whose media the judge does not judge."""
-    kinds = start.settings.modalities
-    for key, name in (("pairs", data.pairs), ("heldout", data.heldout)):
-        if name is not None and name in WORLDS and WORLDS[name] not in kinds:
-            raise ValueError(
-                f"data.{key}={name} holds the kind '{WORLDS[name]}', and the judge judges {' and '.join(kinds)}: "
-                "change one of data and judge.asks.modalities"
-            )
 
 
 class ProbabilityMethod(Section):
@@ -130,7 +116,7 @@ class ProbabilityRecipe(Section):
                 f"judge.weights=full trains in float32: {self.judge.dtype} would round most updates away; set "
                 "judge.dtype=float32, or judge.weights=lora, whose factors stay in float32"
             )
-        _require_judged(self.judge, self.data)
+        require_judged(self.data, self.judge.settings.modalities, "one of data and judge.asks.modalities")
         return self
 
 
@@ -156,7 +142,7 @@ class ChecklistRecipe(Section):
     def _a_checklist(self) -> ChecklistRecipe:
         if self.judge.settings.judge.kind != "checklist":
             raise ValueError("judge.asks must be of kind checklist")
-        _require_judged(self.judge, self.data)
+        require_judged(self.data, self.judge.settings.modalities, "one of data and judge.asks.modalities")
         return self
 
 

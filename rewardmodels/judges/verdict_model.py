@@ -188,7 +188,7 @@ class VerdictModel(nn.Module):
             a, b = firsts[start : start + self.batch_size], seconds[start : start + self.batch_size]
             there, back = (self.mark_log_probs(self.read(self.inputs(x, y))) for x, y in ((a, b), (b, a)))
             odds.append(((there[:, 0] - there[:, 1]) - (back[:, 0] - back[:, 1])) / 2)
-        return torch.cat(odds).sigmoid()
+        return torch.cat(odds).sigmoid().cpu()
 
     def save(self, folder: str | Path) -> Path:
         """Write the layout above."""

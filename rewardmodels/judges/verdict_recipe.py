@@ -5,11 +5,13 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from mmalign.config import Checkpoint, Optimizer, Section
+from rewardmodels.recipe import WORLDS, PairData, Shapes
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -24,16 +26,24 @@ class Judge(Section):
     marks: Annotated[int, Field(ge=2, le=10)] = 10
 
 
-class Pairs(Section):
-    """`shapes`, or a file of comparisons (mmalign.pref/1 JSONL)."""
+class JudgedPairs(PairData):
+    """The data of a judge; the built-in worlds keep their held-out prompts apart themselves."""
 
-    pairs: str = "shapes"
-    families: PositiveInt = 8
-    prompts: PositiveInt = 2
-    images: PositiveInt = 4
-    damage: Fraction = 0.5
-    temperature: PositiveFloat = 0.1
-    comparisons: PositiveInt = 32
+    @model_validator(mode="after")
+    def _apart(self) -> JudgedPairs:
+        if self.heldout == self.pairs and self.pairs not in WORLDS:
+            raise ValueError("heldout is the file that is trained on: give another, or null")
+        return self
+
+
+def require_judged(data: PairData, kinds: Collection[str], mend: str) -> None:
+    """ValueError for a built-in world whose media a judge of these kinds does not judge; `mend` is what to change."""
+    for key, name in (("pairs", data.pairs), ("heldout", data.heldout)):
+        if name is not None and name in WORLDS and WORLDS[name] not in kinds:
+            raise ValueError(
+                f"data.{key}={name} holds the kind '{WORLDS[name]}', and the judge judges {' and '.join(kinds)}: "
+                f"change {mend}"
+            )
 
 
 class WarmUp(Section):
@@ -77,7 +87,7 @@ class JudgeRecipe(Section):
     """A whole run of verdict training."""
 
     judge: Judge = Judge()
-    data: Pairs = Pairs()
+    data: JudgedPairs = JudgedPairs(shapes=Shapes(families=8, prompts=2, cross=0))
     warm_up: WarmUp = WarmUp()
     method: Method = Method()
     optimizer: Optimizer = Optimizer(lr=1e-4)
@@ -92,8 +102,9 @@ class JudgeRecipe(Section):
     def _coherent(self) -> JudgeRecipe:
         if (self.method.reward == "rule") != (self.judge.asks == "pair"):
             raise ValueError("method.reward gcpo goes with judge.asks point, and rule with pair")
-        if self.data.pairs != "shapes" and self.warm_up.updates:
+        if self.data.pairs not in WORLDS and self.warm_up.updates:
             raise ValueError(
                 "the warm-up has ratings of shapes only: set warm_up.updates=0 and start from a verdict model"
             )
+        require_judged(self.data, ("image",), "the data")
         return self

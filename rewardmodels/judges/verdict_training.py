@@ -16,76 +16,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from mmalign.objectives import spoken
 from mmalign.objectives.advantages import group_advantages
-from mmalign.seeds import generator, seed_of
-from mmalign.shapes.annotators import Law
-from mmalign.shapes.pairs import PASS_BONUS, Block, make_block, preference_pairs
+from mmalign.seeds import generator
+from mmalign.shapes.pairs import PASS_BONUS, Block
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Report, Update
 from mmalign.train.skips import Skips, problems, samples_of
 from mmalign.types import Loss, PreferencePair, Sample
 from rewardmodels.judges.verdict_model import VerdictModel, worth_to_mark
-from rewardmodels.judges.verdict_recipe import JudgeRecipe, Pairs
+from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.reading import distinct
-from rewardmodels.sources import FileSource
+from rewardmodels.sources import PairSource, ShapesSource
 
 Examine = Callable[[VerdictModel, int], Mapping[str, float]]
 
 
-class Bundles(Protocol):
-    """Numbered bundles of decided pairs."""
-
-    def bundle(self, number: int) -> list[PreferencePair]: ...
-
-
-@dataclass(frozen=True)
-class ShapesBundles:
-    """Pictures of near-twin prompts, compared under each prompt; every number gives the same pairs everywhere."""
-
-    settings: Pairs
-    seed: int
-
-    def bundle(self, number: int) -> list[PreferencePair]:
-        """Pairs with a winner, of two pictures under one prompt."""
-        block = self._block("train", number)
-        law = Law(temperature=self.settings.temperature)
-        made = preference_pairs(block, law, seed=seed_of("judge-labels", self.seed, number))
-        return decided(made)
-
-    def rated(self, number: int) -> tuple[list[Sample], Tensor]:
-        """Samples with their worth in [0, 1 + PASS_BONUS]; pictures under one prompt stand together."""
-        block = self._block("train", -1 - number)
-        samples = [
-            Sample(prompt, image)
-            for prompts, images in zip(block.prompts, block.images, strict=True)
-            for prompt in prompts
-            for image in images
-        ]
-        return samples, block.utility.transpose(1, 2).flatten().float()
-
-    def _block(self, split: str, number: int) -> Block:
-        how = self.settings
-        return make_block(
-            split, self.seed, number, num_families=how.families, num_prompts=how.prompts, num_images=how.images,
-            damage_share=how.damage,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class FileBundles:
-    """Pairs of a file of comparisons, in seeded order."""
-
-    source: FileSource
-
-    def bundle(self, number: int) -> list[PreferencePair]:
-        """The next comparisons' decided pairs."""
-        return decided(self.source.bundle(number, 0.0))
+def rated(block: Block) -> tuple[list[Sample], Tensor]:
+    """The block's samples with their worth in [0, 1 + PASS_BONUS]; pictures under one prompt stand together."""
+    samples = [
+        Sample(prompt, image)
+        for prompts, images in zip(block.prompts, block.images, strict=True)
+        for prompt in prompts
+        for image in images
+    ]
+    return samples, block.utility.transpose(1, 2).flatten().float()
 
 
 def decided(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
@@ -104,7 +63,7 @@ class _Base:
 
     model: VerdictModel
     recipe: JudgeRecipe
-    bundles: Bundles
+    source: PairSource
     processes: Processes
     examine: Examine | None = None
     skips: Skips | None = None
@@ -155,8 +114,8 @@ class WarmUpTask(_Base):
     def updates(self, iteration: int) -> Iterator[Update]:
         """One bundle, one update."""
         number = iteration * self.processes.num + self.processes.rank
-        assert isinstance(self.bundles, ShapesBundles)
-        samples, worth = self.bundles.rated(number)
+        assert isinstance(self.source, ShapesSource)
+        samples, worth = rated(self.source.block(-1 - number, 0.0))  # reinforcement sees the others
         noise = torch.randn(len(worth), generator=generator("judge-ratings", self.recipe.seed, number))
         felt = worth + self.recipe.warm_up.noise * noise
         yield Update(len(samples), [partial(self._loss, samples, felt)])
@@ -200,8 +159,9 @@ class VerdictTask(_Base):
 
     def updates(self, iteration: int) -> Iterator[Update]:
         """Answers to one bundle, drawn once, then the updates on them."""
-        pairs = self.bundles.bundle(iteration * self.processes.num + self.processes.rank)
-        drawn = self._drawn(pairs, iteration)
+        number = iteration * self.processes.num + self.processes.rank
+        pairs = self.source.bundle(number, iteration / self.recipe.budget.iterations)
+        drawn = self._drawn(decided(pairs), iteration)
         for _ in range(self.recipe.method.updates_per_iteration):
             yield Update(0, []) if drawn is None else Update(len(drawn.answers), [partial(self._loss, drawn)])
 

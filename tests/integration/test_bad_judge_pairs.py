@@ -18,14 +18,14 @@ from mmalign.train.trackers import read_metrics
 from pipelines import train_judge, train_probability
 from rewardmodels.judges.verdict_model import PAIR, POINT, VerdictModel, speaking
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
-from rewardmodels.judges.verdict_training import FileBundles, VerdictTask
+from rewardmodels.judges.verdict_training import VerdictTask
 from rewardmodels.sources import FileSource
 from tests.integration.test_bad_pairs import drawn, spoiled
 from tests.unit.rewardmodels.tiny import tiny_reward
 
 NUM = 12
 SMALL = [
-    "data.comparisons=3", "evaluation.final_prompts=4", "evaluation.num_prompts=2", "checkpoint.every=1",
+    "data.comparisons_per_bundle=3", "evaluation.final_prompts=4", "evaluation.num_prompts=2", "checkpoint.every=1",
     "optimizer.schedule=constant",
 ]  # fmt: skip
 
@@ -56,6 +56,25 @@ def test_a_judge_of_verdicts_leaves_out_a_bad_line_and_two_broken_pictures(tmp_p
     assert json.loads((tmp_path / "run" / "quality.json").read_text())["left_out"] == left_out
     last = read_metrics(tmp_path / "run")[-1]
     assert last["skipped_lines"] == 1 and last["skipped_media"] == 2
+
+
+@pytest.mark.parametrize("asks", ["point", "pair"])
+def test_verdicts_are_measured_on_a_file_and_what_cannot_be_read_of_it_is_a_tie(
+    tmp_path: Path, asks: str
+) -> None:
+    path, heldout = drawn(tmp_path / "data", 3), drawn(tmp_path / "heldout", 4)
+    picture = json.loads(heldout.read_text().splitlines()[1])["candidates"][0]["uri"]
+    (heldout.parent / picture).unlink()
+    words = options(tmp_path, path, asks, iterations=1)
+    quality = train_judge.run(
+        "judge/shapes", [*words, f"data.heldout={heldout}", f"output={tmp_path / 'run'}"], say=str
+    )
+    found = quality["before"]["expected_mark"]
+    assert found["num_prompts"] == 4 and found["num_pairs"] >= 4
+    nothing = train_judge.run(
+        "judge/shapes", [*words, "data.heldout=null", f"output={tmp_path / 'none'}"], say=str
+    )
+    assert nothing["before"] == nothing["after"] == {}
 
 
 def test_what_is_left_out_is_the_same_after_a_stop(tmp_path: Path) -> None:
@@ -96,8 +115,8 @@ def task_of(path: Path, num: int, skips: Skips | None) -> VerdictTask:
     made = validate(
         {"method": {"answers": 6}, "data": {"pairs": str(path)}, "warm_up": {"updates": 0}}, JudgeRecipe
     )
-    bundles = FileBundles(FileSource(path, num, 0, ("overall",), skips=skips))
-    return VerdictTask(verdict_model(POINT), made, bundles, Processes(), skips=skips)
+    source = FileSource(path, num, 0, ("overall",), skips=skips)
+    return VerdictTask(verdict_model(POINT), made, source, Processes(), skips=skips)
 
 
 def first_update(task: VerdictTask) -> Update:

@@ -14,7 +14,7 @@ from rewardmodels.judges.verdict_model import load_verdict_model
 
 pytestmark = pytest.mark.slow
 SMALL = (
-    "data.families=2", "data.images=2", "data.prompts=1", "warm_up.updates=2", "method.answers=3",
+    "data.shapes.families=2", "data.shapes.images=2", "data.shapes.prompts=1", "warm_up.updates=2", "method.answers=3",
     "evaluation.final_prompts=4", "evaluation.num_prompts=2", "evaluation.every=2", "checkpoint.every=1",
 )  # fmt: skip
 

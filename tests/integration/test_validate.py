@@ -1,55 +1,21 @@
-"""`validate` and the training verbs look at what a recipe names before anything heavy loads."""
+"""`validate` and the training verbs look at the rewards, models and verb of a recipe, and say what it comes to."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from mmalign import media
-from mmalign.__main__ import main
 from mmalign.shapes.worlds import WORLDS
 from mmalign.strict import RECIPES
 from pipelines import plans
 from pipelines.ls import VERBS
 from rewardmodels.catalog import CATALOG, load
 from rewardmodels.options import options_of
-
-CANDIDATES = [{"id": "a", "uri": "a.png"}, {"id": "b", "uri": "b.png"}]
-PAIR = {"dim": "overall", "kind": "pair", "i": 0, "j": 1, "label": "i"}
-TIE = PAIR | {"label": "tie"}
-RATING = {"dim": "quality", "kind": "rating", "scores": [1, 2], "min": 1, "max": 4}
-
-
-def call(*words: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(list(words))
-    return int(stop.value.code or 0)
-
-
-def told(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a mistake."""
-    assert call(*words) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("mmalign: ") and "\n" not in error
-    return error
-
-
-def write(path: Path, *rows: Any) -> Path:
-    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
-    return path
-
-
-def comparison(*notes: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"schema": "mmalign.pref/1", "id": "1", "prompt": "a red circle", "candidates": CANDIDATES,
-            "annotations": list(notes)} | more  # fmt: skip
+from tests.integration.told import call, told
 
 
 def test_options_are_read_from_the_source_as_python_would_take_them() -> None:
@@ -85,87 +51,6 @@ def test_options_of_rewards_are_checked(
     for key in ("rewards", "evaluation.rewards"):
         assert sentence in told(["validate", "grpo/shapes-flow", f"{key}=[{reward}]"], capsys)
     assert sentence in told(["finetune", "grpo/shapes-flow", f"rewards=[{reward}]"], capsys)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "key", "rows", "sentence"),
-    [
-        ("dpo/shapes-flow", "data.pairs", [], "no such file"),
-        ("dpo/shapes-flow", "data.pairs", ["{"], "holds no judged comparison that can be read: data.jsonl:1"),
-        (
-            "dpo/shapes-flow",
-            "data.pairs",
-            [comparison(RATING)],
-            "no preferences with a winner of overall; it has quality (rating)",
-        ),
-        (
-            "sft/shapes-flow",
-            "data.samples",
-            [{"prompt": "x", "image": "a.png"}],
-            "text in the field 'media'; it has",
-        ),
-        (
-            "rwr/shapes-flow",
-            "data.samples",
-            [{"prompt": "x", "media": "a", "reward": "1"}],
-            "a number in the field 'r",
-        ),
-        (
-            "grpo/shapes-flow",
-            "data.prompts",
-            [{"text": "a"}],
-            "'data.prompts': data.jsonl:1 must have text in the fi",
-        ),
-        (
-            "grpo/shapes-flow",
-            "data.heldout",
-            ["a red circle"],
-            "'data.heldout': data.jsonl:1 is not valid JSON",
-        ),
-        ("grpo/shapes-flow", "data.heldout", [""], "data.jsonl is empty"),
-        ("reward/shapes", "data.pairs", [comparison(RATING)], "no preferences of overall"),
-        (
-            "reward/shapes",
-            "data.calibration",
-            [comparison(RATING)],
-            "'data.calibration': data.jsonl holds no pref",
-        ),
-        ("reward/vefx-like", "data.pairs", [comparison(PAIR)], "holds no ratings of"),
-        ("clip/pick-like", "data.heldout", ["no json", comparison(RATING)], "no preferences of overall"),
-        (
-            "clip/aesthetic-like",
-            "data.pairs",
-            [comparison(PAIR)],
-            "no ratings of visual_quality; it has overall (pair)",
-        ),
-        (
-            "judge/paco-like",
-            "data.heldout",
-            [comparison(RATING)],
-            "'data.heldout': data.jsonl holds no preferences",
-        ),
-        ("judge/checklist-like", "data.pairs", ["[]"], "holds no judged comparison"),
-        ("judge/paco-like", "data.pairs", [comparison(TIE)], "no preferences with a winner of overall"),
-        ("dpo/shapes-flow", "data.pairs", [comparison(TIE)], "no preferences with a winner of overall"),
-        ("plural/shapes", "data.votes", [comparison(PAIR)], "no votes that name their annotators of overall"),
-    ],
-)
-def test_data_are_looked_at_before_anything_is_trained(
-    recipe: str,
-    key: str,
-    rows: list[Any],
-    sentence: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    if rows:
-        write(tmp_path / "data.jsonl", *rows)
-    for words in (["validate"], [VERBS.get(recipe.split("/")[0], "finetune")]):
-        more = ["rewards=[]"] if recipe.startswith(("dpo", "sft", "rwr")) else []
-        assert sentence in told([*words, recipe, f"{key}=data.jsonl", *more], capsys)
-    assert [path.name for path in tmp_path.iterdir()] == (["data.jsonl"] if rows else [])
 
 
 @pytest.mark.parametrize(
@@ -266,26 +151,6 @@ def test_every_shipped_recipe_is_taken_by_its_verb() -> None:
         for other in {"finetune", "train-reward", "train-judge"} - {verb}:
             with pytest.raises(ValueError, match=f"`mmalign {verb}`"):
                 plans.require_verb(recipe, other)
-
-
-def test_good_files_pass_and_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write(
-        tmp_path / "data.jsonl", *[comparison(PAIR | {"annotator": "ann"}, id=str(k)) for k in range(10)]
-    )
-    assert call("validate", "reward/shapes", f"data.pairs={file}", "data.comparisons_per_bundle=8",
-                "budget.updates=20", "budget.bundles_per_update=2") == 0  # fmt: skip
-    said = capsys.readouterr().out
-    assert "an update learns from 2 bundles of 8 comparisons" in said
-    assert "20 updates, 320 comparisons: 32.0 times the 10 of data.jsonl" in said
-    assert call("validate", "judge/paco-like", f"data.pairs={file}", "data.comparisons_per_bundle=5",
-                "budget.iterations=4") == 0  # fmt: skip
-    assert "4 updates, 20 comparisons: 2.0 times" in capsys.readouterr().out
-    for name in "ab":
-        media.write(tmp_path / f"{name}.png", torch.rand(3, 32, 32))
-    for recipe, key in (("dpo/shapes-flow", "data.pairs"), ("plural/shapes", "data.votes")):
-        more = ["rewards=[]"] if recipe.startswith("dpo") else []
-        assert call("validate", recipe, f"{key}={file}", *more) == 0
-        assert not more or "data: 10 decided pairs, 0 ties" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from rewardmodels.examination import (
     calibration_error,
     half_of,
     judge_pairs,
-    judge_shapes,
+    judge_world,
 )
 from rewardmodels.reading import distinct, inputs_of
 from rewardmodels.recipe import Method, RewardRecipe
@@ -179,9 +179,9 @@ def test_temperature_is_found_again() -> None:
 def test_a_model_that_tells_nothing_apart_keeps_its_temperature() -> None:
     model = tiny_reward()
     before = model.settings.temperature
-    train_reward.calibrate(recipe(), model, lambda: {"overall": judged([0.0, 0.0], [1.0, 0.0])})
+    train_reward.calibrate(model, lambda: {"overall": judged([0.0, 0.0], [1.0, 0.0])})
     assert model.settings.temperature == before and model.settings.std == (1.0,)
-    train_reward.calibrate(recipe(), model, lambda: {"overall": judged([2.0, -2.0, 2.0], [1.0, 0.0, 0.0])})
+    train_reward.calibrate(model, lambda: {"overall": judged([2.0, -2.0, 2.0], [1.0, 0.0, 0.0])})
     assert model.settings.temperature == pytest.approx(2.0 / model.settings.std[0] / 0.6931, rel=1e-3)
 
 
@@ -202,7 +202,7 @@ class Oracle:
 
 
 def test_a_judge_who_knows_the_truth_reaches_the_best() -> None:
-    found = judge_shapes(Oracle(), "evaluation", num_prompts=20, temperature=0.1)
+    found = judge_world(Oracle(), "evaluation", num_prompts=20, law=Law(temperature=0.1))["overall"]
     result = accuracy(found)
     assert result["ratio"] == pytest.approx(1.0, abs=1e-6)
     assert {half_of(prompt) for prompt in found.groups} == {"evaluation"}

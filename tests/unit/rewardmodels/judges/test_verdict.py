@@ -14,7 +14,8 @@ from mmalign.train.distributed import Processes
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.judges.verdict_model import PAIR, POINT, VerdictModel, load_verdict_model, speaking
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
-from rewardmodels.judges.verdict_training import ShapesBundles, VerdictTask, WarmUpTask, decided
+from rewardmodels.judges.verdict_training import VerdictTask, WarmUpTask, decided, rated
+from rewardmodels.sources import ShapesSource
 from tests.unit.rewardmodels.tiny import tiny_reward
 
 NAN = float("nan")
@@ -110,7 +111,7 @@ class Redder:
 
     num: int = 8
 
-    def bundle(self, number: int) -> list[PreferencePair]:
+    def bundle(self, number: int, progress: float) -> list[PreferencePair]:
         streams = torch.Generator().manual_seed(number % 4)
         made = []
         for i in range(self.num):
@@ -158,7 +159,7 @@ def test_a_verdict_on_a_pair_is_right_whichever_way_round_it_is_shown() -> None:
 def test_a_step_makes_what_earned_more_likelier(reward: str, template: str) -> None:
     made = model(template)
     task = VerdictTask(made, recipe(reward=reward, format_weight=1.0), Redder(2), Processes())
-    drawn = task.draw(Redder(2).bundle(0), 0)
+    drawn = task.draw(Redder(2).bundle(0, 0.0), 0)
     gain = torch.linspace(-1, 1, len(drawn.answers))
     drawn = replace(drawn, advantage=gain)
     before = drawn.old.mean(1)
@@ -173,16 +174,22 @@ def test_a_step_makes_what_earned_more_likelier(reward: str, template: str) -> N
 
 def test_a_kept_reference_holds_the_judge_back() -> None:
     task = VerdictTask(model(), recipe(kl=0.1), Redder(2), Processes())
-    drawn = task.draw(Redder(2).bundle(0), 0)
+    drawn = task.draw(Redder(2).bundle(0, 0.0), 0)
     assert drawn.reference is not None
     torch.testing.assert_close(drawn.reference, drawn.old)
 
 
 def test_the_warm_up_teaches_the_form_and_is_the_same_again() -> None:
     settings = validate(
-        {"data": {"families": 2, "images": 2}, "warm_up": {"noise": 0.1}, "judge": {"marks": 5}}, JudgeRecipe
+        {
+            "data": {"shapes": {"families": 2, "prompts": 2, "images": 2}},
+            "warm_up": {"noise": 0.1},
+            "judge": {"marks": 5},
+        },
+        JudgeRecipe,
     )
-    task = WarmUpTask(model(), settings, ShapesBundles(settings.data, 0), Processes())
+    source = ShapesSource(settings.data.shapes, 0)
+    task = WarmUpTask(model(), settings, source, Processes())
     optimizer = torch.optim.AdamW(task.parameters(), lr=5e-3)
     losses = []
     for iteration in range(12):
@@ -194,8 +201,8 @@ def test_the_warm_up_teaches_the_form_and_is_the_same_again() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 2
-    first, worth = ShapesBundles(settings.data, 0).rated(3)
-    again, same = ShapesBundles(settings.data, 0).rated(3)
+    first, worth = rated(source.block(3, 0.0))
+    again, same = rated(source.block(3, 0.0))
     assert [s.prompt for s in first] == [s.prompt for s in again] and torch.equal(worth, same)
     assert first[0].prompt == first[1].prompt
 
@@ -217,6 +224,12 @@ def test_only_decided_pairs_of_one_prompt_are_used_and_the_winner_stands_first()
 @pytest.mark.parametrize(
     ("given", "mend"),
     [
+        ({"data": {"pairs": "shapes-edits"}}, "holds the kind 'edit'"),
+        ({"data": {"heldout": "shapes-videos"}}, "holds the kind 'video'"),
+        (
+            {"data": {"pairs": "x.jsonl", "heldout": "x.jsonl"}, "warm_up": {"updates": 0}},
+            "give another, or null",
+        ),
         ({"judge": {"asks": "pair"}}, "rule with pair"),
         ({"method": {"reward": "rule"}}, "rule with pair"),
         ({"data": {"pairs": "x.jsonl"}}, "set warm_up.updates=0"),

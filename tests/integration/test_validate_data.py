@@ -1,0 +1,114 @@
+"""`validate` and the training verbs look at the files of a recipe before anything heavy loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mmalign import media
+from pipelines.ls import VERBS
+from tests.integration.told import PAIR, RATING, TIE, call, comparison, told, write
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "rows", "sentence"),
+    [
+        ("dpo/shapes-flow", "data.pairs", [], "no such file"),
+        ("dpo/shapes-flow", "data.pairs", ["{"], "holds no judged comparison that can be read: data.jsonl:1"),
+        (
+            "dpo/shapes-flow",
+            "data.pairs",
+            [comparison(RATING)],
+            "no preferences with a winner of overall; it has quality (rating)",
+        ),
+        (
+            "sft/shapes-flow",
+            "data.samples",
+            [{"prompt": "x", "image": "a.png"}],
+            "text in the field 'media'; it has",
+        ),
+        (
+            "rwr/shapes-flow",
+            "data.samples",
+            [{"prompt": "x", "media": "a", "reward": "1"}],
+            "a number in the field 'r",
+        ),
+        (
+            "grpo/shapes-flow",
+            "data.prompts",
+            [{"text": "a"}],
+            "'data.prompts': data.jsonl:1 must have text in the fi",
+        ),
+        (
+            "grpo/shapes-flow",
+            "data.heldout",
+            ["a red circle"],
+            "'data.heldout': data.jsonl:1 is not valid JSON",
+        ),
+        ("grpo/shapes-flow", "data.heldout", [""], "data.jsonl is empty"),
+        ("reward/shapes", "data.pairs", [comparison(RATING)], "no preferences of overall"),
+        (
+            "reward/shapes",
+            "data.calibration",
+            [comparison(RATING)],
+            "'data.calibration': data.jsonl holds no pref",
+        ),
+        ("reward/vefx-like", "data.pairs", [comparison(PAIR)], "holds no ratings of"),
+        ("clip/pick-like", "data.heldout", ["no json", comparison(RATING)], "no preferences of overall"),
+        (
+            "clip/aesthetic-like",
+            "data.pairs",
+            [comparison(PAIR)],
+            "no ratings of visual_quality; it has overall (pair)",
+        ),
+        (
+            "judge/paco-like",
+            "data.heldout",
+            [comparison(RATING)],
+            "'data.heldout': data.jsonl holds no preferences",
+        ),
+        ("judge/checklist-like", "data.pairs", ["[]"], "holds no judged comparison"),
+        ("judge/paco-like", "data.pairs", [comparison(TIE)], "no preferences with a winner of overall"),
+        ("dpo/shapes-flow", "data.pairs", [comparison(TIE)], "no preferences with a winner of overall"),
+        ("plural/shapes", "data.votes", [comparison(PAIR)], "no votes that name their annotators of overall"),
+    ],
+)
+def test_data_are_looked_at_before_anything_is_trained(
+    recipe: str,
+    key: str,
+    rows: list[Any],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if rows:
+        write(tmp_path / "data.jsonl", *rows)
+    for words in (["validate"], [VERBS.get(recipe.split("/")[0], "finetune")]):
+        more = ["rewards=[]"] if recipe.startswith(("dpo", "sft", "rwr")) else []
+        assert sentence in told([*words, recipe, f"{key}=data.jsonl", *more], capsys)
+    assert [path.name for path in tmp_path.iterdir()] == (["data.jsonl"] if rows else [])
+
+
+def test_good_files_pass_and_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(
+        tmp_path / "data.jsonl", *[comparison(PAIR | {"annotator": "ann"}, id=str(k)) for k in range(10)]
+    )
+    assert call("validate", "reward/shapes", f"data.pairs={file}", "data.comparisons_per_bundle=8",
+                "budget.updates=20", "budget.bundles_per_update=2") == 0  # fmt: skip
+    said = capsys.readouterr().out
+    assert "an update learns from 2 bundles of 8 comparisons" in said
+    assert "20 updates, 320 comparisons: 32.0 times the 10 of data.jsonl" in said
+    assert call("validate", "judge/paco-like", f"data.pairs={file}", "data.comparisons_per_bundle=5",
+                "budget.iterations=4") == 0  # fmt: skip
+    assert "4 updates, 20 comparisons: 2.0 times" in capsys.readouterr().out
+    for name in "ab":
+        media.write(tmp_path / f"{name}.png", torch.rand(3, 32, 32))
+    for recipe, key in (("dpo/shapes-flow", "data.pairs"), ("plural/shapes", "data.votes")):
+        more = ["rewards=[]"] if recipe.startswith("dpo") else []
+        assert call("validate", recipe, f"{key}={file}", *more) == 0
+        assert not more or "data: 10 decided pairs, 0 ties" in capsys.readouterr().out

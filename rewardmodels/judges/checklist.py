@@ -2,9 +2,12 @@
 
 VisionReward (arXiv 2412.21059): each answer is +1 or -1, the score is linear in them, and the weights are those of a
 logistic regression that predicts from the difference of two answer sheets which picture people prefer. Questions whose
-subject is absent (no face, no hands) count 0.
+subject is absent (no face, no hands) count 0. For pictures the prompt comes in as one term more, VQAScore's P(yes) that
+the picture shows it, on [0, 1] and weighing 2.354 (`probability` of a check); for videos three questions of the list
+itself hold the prompt.
 
-Differences from the paper: answers are 2 P(yes) - 1 unless `hard`; the questions are ours.
+Differences from the paper: answers are 2 P(yes) - 1 unless `hard`; the questions are ours; alignment is asked of the
+same model (theirs: CLIP-FlanT5-XXL); until weights are learned, our other questions share the total of theirs equally.
 
 Legend: B samples, P pairs, Q questions.
 """
@@ -40,8 +43,8 @@ DECODED = 256
 
 @dataclass(eq=False)
 class ChecklistReward:
-    """Answers in [-1, 1] to Q questions, overall their weighted sum. A question that cannot be answered makes the whole
-    sheet unusable.
+    """Answers to Q questions, in [-1, 1] or P(yes), overall their weighted sum. A question that cannot be answered
+    makes the whole sheet unusable.
     """
 
     engine: Engine
@@ -68,7 +71,7 @@ class ChecklistReward:
         return tuple(check.name for check in self.checklist.checks)
 
     def sheets(self, *, samples: Sequence[Sample]) -> Tensor:
-        """Answers (B, Q) in [-1, 1]; NaN rows could not be answered."""
+        """Answers (B, Q) in [-1, 1], those that are probabilities in [0, 1]; NaN rows could not be answered."""
         return self(samples=samples).values
 
     def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
@@ -89,14 +92,15 @@ class ChecklistReward:
 
     def _review(self, words: Sequence[Words]) -> Review:
         answers: dict[str, float] = {}
+        agreed: dict[str, bool] = {}
         for check, found in zip(self.checklist.checks, words, strict=True):
             shares = share_of(found, self.checklist.min_mass)
             if isinstance(shares, str):
                 return Review(reason=f"{check.name}: {shares}")
-            sure = 2 * shares[0] - 1
-            answers[check.name] = math.copysign(1.0, sure) if self.checklist.hard else sure
+            sure = math.copysign(1.0, shares[0] - 0.5) if self.checklist.hard else 2 * shares[0] - 1
+            answers[check.name], agreed[check.name] = shares[0] if check.probability else sure, sure > 0
         sheet = {
-            check.name: answers[check.name] if check.where is None or answers[check.where] > 0 else 0.0
+            check.name: answers[check.name] if check.where is None or agreed[check.where] else 0.0
             for check in self.checklist.checks
         }
         total = math.fsum(w * value for w, value in zip(self.weights, sheet.values(), strict=True))

@@ -89,12 +89,13 @@ LINES: Mapping[str, Mapping[str, Any]] = {
         ("prompt_likelihood",), "below 0", IMAGES, MODEL, "Qwen/Qwen2.5-VL-7B-Instruct", "16 GB",
     ),
     "visionreward": _line(
-        "VisionReward: a checklist of yes/no questions with learned weights (weights_file); equal weights by default",
+        "VisionReward: P(yes) that it shows the prompt, and a checklist; option weights_file has learned weights",
         (
-            "subject_clear", "composed", "colours", "light", "sharp", "detailed", "undamaged", "whole", "plausible",
-            "appealing", "people", "body", "face", "hands",
+            "alignment", "subject_clear", "composed", "colours", "light", "sharp", "detailed", "undamaged", "whole",
+            "plausible", "appealing", "people", "body", "face", "hands",
         ),
-        "weighted sum of answers in [-1, 1]", IMAGES, MODEL, "Qwen/Qwen2.5-VL-7B-Instruct", "16 GB",
+        "weighted sum of alignment in [0, 1] and answers in [-1, 1]", IMAGES, MODEL,
+        "Qwen/Qwen2.5-VL-7B-Instruct", "16 GB",
     ),
     "rewarddance": _line(
         "RewardDance: P(yes) that the candidate beats the reference in metadata['reference'], decided first",

@@ -172,17 +172,21 @@ class Echo(Section):
 
 class Check(Section):
     """A question of a checklist, with the sample's prompt for `{prompt}`; it counts only where the question named by
-    `where` is answered yes.
+    `where` is answered yes. With `probability` its answer is P(yes) on [0, 1], as VQAScore has it, also where the
+    checklist is `hard`.
     """
 
     name: str
     question: str
     weight: float = 1.0
     where: str | None = None
+    probability: bool = False
 
 
 class Checklist(Section):
-    """Yes/no questions; the score is the weighted sum of 2 P(yes) - 1, or of +-1 where `hard`."""
+    """Yes/no questions; the score is the weighted sum of 2 P(yes) - 1, or of +-1 where `hard`; a check may count as
+    P(yes) instead.
+    """
 
     kind: Literal["checklist"]
     wording: str

@@ -106,7 +106,34 @@ def test_a_checklist_is_a_weighted_sum_and_gates_shut() -> None:
 
     reward = judge("visionreward", weigh)
     empty, peopled = reward(samples=[Sample("x", RED), Sample("x", BLUE)]).overall.tolist()
-    assert empty == pytest.approx(10 * 0.5) and peopled == pytest.approx(13 * 0.5)
+    shows = 2.354 * 0.75  # P(yes) as it is, not 2 P(yes) - 1
+    assert empty == pytest.approx(shows + 10 * 0.5 * 0.195)
+    assert peopled == pytest.approx(shows + 13 * 0.5 * 0.195)
+
+
+def test_a_checklist_reads_the_prompt_as_vqascore_does(tmp_path: Path) -> None:
+    def weigh(question: Question, word: str) -> float:
+        yes = 0.8
+        if 'show "' in words_of(question):
+            yes = 0.9 if "a red circle" in words_of(question) else 0.2
+        return yes if word == "yes" else 1 - yes
+
+    samples = [Sample("a red circle", RED), Sample("a blue square", RED)]
+    reward = judge("visionreward", weigh)
+    scores = reward(samples=samples)
+    assert reward.dimensions[0] == "alignment" and scores.values[:, 0].tolist() == pytest.approx([0.9, 0.2])
+    assert scores.values[0, 1:].tolist() == scores.values[1, 1:].tolist()
+    assert float(scores.overall[0] - scores.overall[1]) == pytest.approx(2.354 * 0.7)
+    text = (FOLDER / "visionreward.yaml").read_text()
+    hard = tmp_path / "hard.yaml"
+    hard.write_text(text.replace("kind: checklist", "kind: checklist\n  hard: true"))
+    sheets = judge(str(hard), weigh)(samples=samples).values
+    assert sheets[:, 0].tolist() == pytest.approx([0.9, 0.2])  # a probability stays one
+    assert sheets[:, 1:].abs().unique().tolist() == [1.0]
+    hard.write_text(  # and shuts a gate where it says no, though it is above 0
+        hard.read_text().replace("people}", "alignment}")
+    )
+    assert judge(str(hard), weigh)(samples=samples).values[:, -1].tolist() == [1.0, 0.0]
 
 
 def test_weights_are_those_of_a_logistic_regression() -> None:
@@ -153,7 +180,8 @@ def test_learned_weights_are_kept_and_make_the_judge_better(tmp_path: Path) -> N
 
     before = accuracy()
     assert reward.learn(pairs) == 20 and accuracy() == 1.0 > before
-    assert reward.weights[4] > 0.5 > 0 > reward.weights[3]
+    learned = dict(zip(reward.dimensions, reward.weights, strict=True))
+    assert learned["sharp"] > 0.5 > 0 > learned["light"]
     reward.save_weights(tmp_path / "w.json")
     again = judge("visionreward", weigh, weights_file=str(tmp_path / "w.json"))
     assert again.weights == reward.weights

@@ -26,7 +26,7 @@ from rewardmodels.judges.winners import PARTS
 
 FOLDER = Path(__file__).resolve().parent / "files"
 Picture = Literal["source", "media"]
-Rule = Literal["mean", "sum", "final", "editscore", "cme", "qma"]
+Rule = Literal["mean", "sum", "sum_middle", "final", "editscore", "cme", "qma"]
 
 
 class Number(Section):
@@ -63,7 +63,11 @@ class Ask(Section):
 
 
 class Points(Section):
-    """Numbers in generated text. Of `passes` drawn answers at least half must be readable."""
+    """Numbers in generated text. Of `passes` drawn answers at least half must be readable.
+
+    `overall` is a rule of `text.OVERALL`. N/A is left out of `mean` and of `sum`, which is the mean times how many
+    numbers there are; `sum_middle` puts the middle of the range in its place, as RationalRewards' publishers do.
+    """
 
     kind: Literal["points"]
     asks: tuple[Ask, ...]

@@ -3,14 +3,16 @@
 An answer that cannot be read is no score: NaN, with a reason that quotes it. Sources of the overall rules:
 
     mean       over the numbers that are not N/A, each on its own scale        UnifiedReward-Edit (2503.05236)
-    sum        of the numbers, N/A as the middle of its range                  RationalRewards (2604.11626)
+    sum        mean of the numbers that are not N/A, times how many are asked  RationalRewards (2604.11626)
+    sum_middle of the numbers, N/A as the middle of its range (2.5 of 1 to 4)  RationalRewards as published
     final      the field called `final`                                        UnifiedReward (2503.05236)
     editscore  sqrt(min(success, preservation) * min(naturalness, cleanness)) / 2.5      EditScore (2509.23909)
     cme        e (0.6 + 0.4 c), e = execution, c = consistency on [0, 1]       FIRM (2603.12247)
     qma        f (0.4 + 0.6 q), f = following, q = quality on [0, 1]           FIRM
 
-Differences from the papers: N/A stays missing in its own dimension and is left out of a mean; EditScore's visual
-question sees the edited picture only, as in the paper; passes that cannot be read are counted, not guessed.
+Differences from the papers: N/A stays missing in its own dimension and is left out of a mean and of `sum`, as it says
+nothing of the picture; details count the passes that said it (`text_rendering_na_passes`). EditScore's visual question
+sees the edited picture only, as in the paper; passes that cannot be read are counted, not guessed.
 
 Legend: B samples, D dimensions, K passes.
 """
@@ -33,16 +35,25 @@ Ranges = Mapping[str, tuple[float, float]]
 Values = Mapping[str, float]
 
 
-def _mean(values: Values, ranges: Ranges) -> float:
+def _known(values: Values) -> list[float]:
+    """Those that are not N/A."""
     known = [value for value in values.values() if not math.isnan(value)]
     if not known:
         raise Unreadable("every score is N/A")
-    return statistics.fmean(known)
+    return known
+
+
+def _mean(values: Values, ranges: Ranges) -> float:
+    return statistics.fmean(_known(values))
 
 
 def _sum(values: Values, ranges: Ranges) -> float:
-    if all(math.isnan(value) for value in values.values()):
-        raise Unreadable("every score is N/A")
+    known = _known(values)
+    return math.fsum(known) * (len(values) / len(known))
+
+
+def _sum_middle(values: Values, ranges: Ranges) -> float:
+    _known(values)
     return math.fsum(sum(ranges[name]) / 2 if math.isnan(value) else value for name, value in values.items())
 
 
@@ -60,6 +71,7 @@ def _gated(values: Values, ranges: Ranges, first: str, second: str, share: float
 OVERALL: Mapping[str, Callable[[Values, Ranges], float]] = {
     "mean": _mean,
     "sum": _sum,
+    "sum_middle": _sum_middle,
     "final": lambda values, ranges: values["final"],
     "editscore": _editscore,
     "cme": lambda values, ranges: _gated(values, ranges, "execution", "consistency", 0.4),
@@ -179,6 +191,9 @@ def _summary(row: Sequence[_Pass], names: Sequence[str]) -> Review:
     totals = [made.overall for made in good]
     details = {"readable_passes": float(len(good)), "passes": float(len(row))}
     spread = statistics.variance(totals) if len(totals) > 1 else math.nan
+    for name in names:
+        if missing := sum(math.isnan(made.values[name]) for made in good):
+            details[f"{name}_na_passes"] = float(missing)
     if len(totals) > 1:
         details["overall_std"] = math.sqrt(spread)
     mean, notes = statistics.fmean(totals), good[0].notes

@@ -106,12 +106,13 @@ def unified_edit(stock: Stock, sample: Sample) -> tuple[list[float], float]:
 def rational(
     name: str, num_pictures: int, *labels: str
 ) -> Callable[[Stock, Sample], tuple[list[float], float]]:
-    """The total of the marks, 2.5 where none was given."""
+    """The total of the marks; where one was not given, their mean in its place."""
 
     def score(stock: Stock, sample: Sample) -> tuple[list[float], float]:
         text = stock.says(asked(name, sample), shown(sample)[2 - num_pictures])
         marks = [by_line(text, label) for label in labels]
-        return marks, sum(mark if mark == mark else 2.5 for mark in marks)
+        given = [mark for mark in marks if mark == mark]
+        return marks, sum(given) / len(given) * len(marks)
 
     return score
 

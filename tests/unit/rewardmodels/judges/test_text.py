@@ -97,7 +97,7 @@ def test_one_unreadable_answer_harms_no_other() -> None:
         ("firm-gen", IMAGE, '{"following": 5, "quality": 1}', 0.4),
         ("unifiedreward-edit", EDIT, '{"score": [10, 20]}', 15.0),
         ("rationalrewards-t2i", IMAGE, "Text faithfulness: 2\nPhysical quality: 4\nText rendering: 3", 9.0),
-        ("rationalrewards-t2i", IMAGE, "Text faithfulness: 2\nPhysical quality: 4\nText rendering: N/A", 8.5),
+        ("rationalrewards-t2i", IMAGE, "Text faithfulness: 2\nPhysical quality: 4\nText rendering: N/A", 9.0),
     ],
 )
 def test_overall_rules_by_hand(config: str, sample: Sample, say: str, overall: float) -> None:
@@ -114,7 +114,26 @@ def test_a_missing_dimension_is_nan_and_the_refined_prompt_is_kept() -> None:
     assert review.notes["refined_prompt"] == "a pure red circle" and review.answers == (text,)
     scores = reward(samples=[EDIT])
     assert math.isnan(scores.values[0, 3]) and bool(scores.valid[0])
-    assert float(scores.overall[0]) == pytest.approx(2.5 + 3 + 4 + 2.5)
+    assert float(scores.overall[0]) == pytest.approx((2.5 + 3 + 4) / 3 * 4)  # never a constant in its place
+
+
+def test_not_applicable_is_told_and_the_publishers_constant_is_a_setting(tmp_path: Path) -> None:
+    def say(question: Question, how: Sampling) -> str:
+        last = "4" if "a sign" in words_of(question) else "N/A"
+        return f"Text faithfulness: 1\nPhysical quality: 2\nText rendering: {last}"
+
+    samples = [replace(IMAGE, prompt="a sign"), replace(IMAGE, prompt="a dog")]
+    written, bare = judge("rationalrewards-t2i", say).review(samples=samples)
+    assert written.overall == 7.0 and "text_rendering_na_passes" not in written.details
+    assert bare.overall == pytest.approx(4.5) and bare.details["text_rendering_na_passes"] == 1
+    published = tmp_path / "published.yaml"
+    text = (FOLDER / "rationalrewards-t2i.yaml").read_text()
+    published.write_text(text.replace("overall: sum ", "overall: sum_middle "))
+    again = judge(str(published), say).review(samples=samples)
+    assert [review.overall for review in again] == [7.0, 1 + 2 + 2.5]
+    assert again[1].details["text_rendering_na_passes"] == 1
+    nothing = "Text faithfulness: N/A"
+    assert not judge("rationalrewards-t2i", lambda q, how: nothing)(samples=samples).valid.any()
 
 
 def test_a_critique_is_read_before_the_mark() -> None:

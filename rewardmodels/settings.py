@@ -23,6 +23,7 @@ LATER = frozenset(
         "more_templates",
         "overall",
         "overall_weights",
+        "overall_powers",
         "overall_mean",
         "overall_std",
         "tie_width",
@@ -67,6 +68,8 @@ class RewardSettings:
     overall: Literal["mean", "sum", "min", "product"] = "mean"
     overall_weights: tuple[float, ...] = ()
     """Weights of the normalised dimensions in the overall score; none: the rule `overall`."""
+    overall_powers: tuple[float, ...] = ()
+    """Exponents of the dimensions where `overall` is `product`; none: equal ones."""
     overall_mean: float = 0.0
     overall_std: float = 1.0
     tie_width: tuple[float, ...] = ()
@@ -79,6 +82,13 @@ class RewardSettings:
             raise ValueError(f"{len(self.dimensions)} dimensions need as many means and stds")
         if self.overall_weights and len(self.overall_weights) != len(self.dimensions):
             raise ValueError(f"{len(self.dimensions)} dimensions need as many overall_weights, or none")
+        if self.overall_powers:
+            if len(self.overall_powers) != len(self.dimensions) or min(self.overall_powers) <= 0:
+                raise ValueError(
+                    f"overall_powers are {len(self.dimensions)} numbers above 0, one a dimension"
+                )
+            if self.overall != "product":
+                raise ValueError(f"overall_powers belong to product, not to {self.overall}")
         if min(self.std) <= 0 or self.temperature <= 0 or self.overall_std <= 0:
             raise ValueError("std and temperature must be above 0")
 

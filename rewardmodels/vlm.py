@@ -121,7 +121,8 @@ class VlmReward(CalibratedReward):
 
     def overall(self, values: Tensor) -> Tensor:
         """One number (B,) from normalised scores (B, D), on the scale of the calibration prompts."""
-        fused = overall_of(values, self.settings.overall, self.settings.overall_weights)
+        how = self.settings
+        fused = overall_of(values, how.overall, how.overall_weights, how.overall_powers)
         return (fused - self.settings.overall_mean) / self.settings.overall_std
 
     def overall_log_variance(self, values: Tensor, log_variance: Tensor) -> Tensor:
@@ -130,7 +131,7 @@ class VlmReward(CalibratedReward):
         if isinstance(self.head, FusedHead) and not weights:
             fused = 2 * fused_log_std(log_variance / 2, rule, values)
         else:
-            fused = overall_log_variance(log_variance, values, rule, weights)
+            fused = overall_log_variance(log_variance, values, rule, weights, self.settings.overall_powers)
         return fused - 2 * math.log(self.settings.overall_std)
 
     def forward(self, *, samples: Sequence[Sample]) -> Scores:

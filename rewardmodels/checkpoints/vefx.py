@@ -6,6 +6,7 @@ configuration beside them. Positions have three axes, as in its training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -23,18 +24,22 @@ from rewardmodels.vlm import VlmReward
 
 HUB = "xiangbog/VEFX-Reward-4B"
 DIMENSIONS = ("instruction_following", "rendering_quality", "edit_exclusivity")
+GEO_AGG = (2.0, 1.0, 1.0)
+"""The paper's exponents of the dimensions."""
 
 
 def load(
     *, path: str = HUB, base_config: str = "", template_file: str | None = None, fps: float = 4.0,
-    max_pixels: int = 399360, overall: Literal["sum", "mean", "min", "product"] = "sum", golden: bool = False,
-    batch_size: int = 1, device: str | torch.device = "cpu", dtype: str = "auto",
+    max_pixels: int = 399360, overall: Literal["sum", "mean", "min", "product"] = "sum",
+    powers: Sequence[float] = GEO_AGG, golden: bool = False, batch_size: int = 1, device: str | torch.device = "cpu",
+    dtype: str = "auto",
 ) -> VlmReward:  # fmt: skip
     """VEFX-Reward from a folder or hub id, which brings its own configuration unless `base_config` is given.
 
     The prompt is in our words unless `template_file` holds the published one, with {source}, {media} and {prompt} in
-    it: without it, scores are near the published ones but not theirs. `overall` is the sum as published; `product` is
-    the geometric mean. Frames are first scaled to multiples of 28 pixels, as its own reader does.
+    it: without it, scores are near the published ones but not theirs. `overall` is the sum, as in the published code;
+    `product` is the paper's GeoAgg, (IF^2 RQ EE)^(1/4) in [1, 4], and with powers (1, 1, 1) the plain geometric mean,
+    (IF RQ EE)^(1/3). Frames are first scaled to multiples of 28 pixels, as its own reader does.
     """
     place = locate(path, (*FACTS, "*.safetensors"))
     if not (place / "vefx_config.json").is_file():
@@ -47,6 +52,7 @@ def load(
     body, head = state_and_head(plain(read_states(place, ("model.safetensors",))), {"rm_head.": "score."})
     settings = RewardSettings(
         "vefx-reward", "vefx/1", "mrope", "corn", DIMENSIONS, ("edit",), (0.0,) * 3, (1.0,) * 3, overall=overall,
+        overall_powers=tuple(map(float, powers)) if overall == "product" else (),
         head_options={"num_levels": levels, "tokens": True, "bias": False},
     )  # fmt: skip
     reward = as_reward(

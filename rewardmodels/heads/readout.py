@@ -31,10 +31,13 @@ class Readout:
         )
 
 
-def overall_of(values: Tensor, rule: Overall, weights: tuple[float, ...] = ()) -> Tensor:
+def overall_of(
+    values: Tensor, rule: Overall, weights: tuple[float, ...] = (), powers: tuple[float, ...] = ()
+) -> Tensor:
     """One number (S,) from D dimensions (S, D): by `weights` if there are any, otherwise by the rule.
 
-    `product` is the geometric mean of positive values (VEFX's GeoAgg with equal weights).
+    `product` is the geometric mean of positive values, (prod_d v_d^p_d)^(1 / sum_d p_d), with equal `powers` p if none
+    are given; VEFX's GeoAgg has 2, 1, 1.
 
     >>> overall_of(torch.tensor([[1.0, 4.0]]), "product").item()
     2.0
@@ -47,7 +50,13 @@ def overall_of(values: Tensor, rule: Overall, weights: tuple[float, ...] = ()) -
         return values.sum(dim=1)
     if rule == "min":
         return values.amin(dim=1)
-    return values.clamp_min(1e-6).log().mean(dim=1).exp()
+    return (values.clamp_min(1e-6).log() * _shares(values, powers)).sum(dim=1).exp()
+
+
+def _shares(values: Tensor, powers: tuple[float, ...]) -> Tensor:
+    """Exponents (D,) of a product, 1 in all."""
+    given = torch.tensor(powers or (1.0,) * values.shape[1], dtype=values.dtype, device=values.device)
+    return given / given.sum()
 
 
 def fused_log_std(log_std: Tensor, rule: Overall, values: Tensor) -> Tensor:
@@ -65,8 +74,9 @@ def fused_log_std(log_std: Tensor, rule: Overall, values: Tensor) -> Tensor:
 
 
 def overall_log_variance(
-    log_variance: Tensor, values: Tensor, rule: Overall, weights: tuple[float, ...] = ()
-) -> Tensor:
+    log_variance: Tensor, values: Tensor, rule: Overall, weights: tuple[float, ...] = (),
+    powers: tuple[float, ...] = (),
+) -> Tensor:  # fmt: skip
     """The log variance (S,) of `overall_of` values (S, D) of independent heads: weights are squared. `min` takes that
     of the smallest value, `product` is linearised.
 
@@ -79,7 +89,7 @@ def overall_log_variance(
         return log_variance.gather(1, values.argmin(dim=1, keepdim=True))[:, 0]
     elif rule == "product":
         safe = values.clamp_min(1e-6)
-        slope = overall_of(safe, rule)[:, None] / (values.shape[1] * safe)
+        slope = overall_of(safe, rule, powers=powers)[:, None] * _shares(values, powers) / safe
     else:
         slope = torch.full_like(values, 1.0 if rule == "sum" else 1.0 / values.shape[1])
     return torch.logsumexp(log_variance + 2 * slope.abs().log(), dim=1)

@@ -18,6 +18,7 @@ from mmalign.types import Sample
 from rewardmodels.checkpoints import wording
 from rewardmodels.golden import write_golden
 from rewardmodels.pixels import PixelRule, patchify
+from rewardmodels.settings import RewardSettings
 from tests.unit.rewardmodels import tiny_checkpoints as tiny
 from tests.unit.rewardmodels.tiny_vlms import PROCESSORS, REWARDS, SPECIAL, byte_tokenizer
 
@@ -174,6 +175,20 @@ def test_vefx_reward(tmp_path: Path) -> None:
     levels = 1 + (states[where] @ tiny.random(3, 32, seed=9).T).sigmoid().cumprod(1).sum(1)
     torch.testing.assert_close(scores.values[0], levels, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(scores.overall[0], levels.sum(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_product_of_vefx_is_geoagg_as_in_its_paper(tmp_path: Path) -> None:
+    options = tiny.vefx(tmp_path)
+    marks = torch.tensor([[1.0, 4.0, 4.0]])
+    for more, expected in (
+        ({"overall": "product"}, 2.0),  # (1^2 * 4 * 4)^(1/4)
+        ({"overall": "product", "powers": [1, 1, 1]}, 16 ** (1 / 3)),
+        ({}, 9.0),
+    ):
+        reward: Any = rewardmodels.load("vefx-reward", **options, **more)
+        assert float(reward.overall(marks)) == pytest.approx(expected)
+        reward.settings.save(tmp_path / "settings.json")
+        assert RewardSettings.read(tmp_path / "settings.json") == reward.settings
 
 
 def test_the_first_unit_is_the_checkpoints_own_resize() -> None:

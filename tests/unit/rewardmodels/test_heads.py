@@ -16,6 +16,7 @@ from mmalign.types import Sample
 from rewardmodels.heads import Readout, Seen, build_head
 from rewardmodels.heads.readout import Overall, fused_log_std, overall_log_variance, overall_of
 from rewardmodels.losses import with_overall
+from rewardmodels.settings import RewardSettings
 from tests.unit.rewardmodels.tiny import FAMILIES, tiny_family
 
 WIDTH = 8
@@ -82,20 +83,33 @@ def test_gaussian_heads_and_their_fusion_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "weights", "variance"),
+    ("rule", "weights", "powers", "variance"),
     [
-        ("mean", (), (4 + 9) / 4),
-        ("sum", (), 4 + 9),
-        ("min", (), 4),
-        ("product", (), 4 + 9 / 16),  # d sqrt(xy) = (dx y + dy x) / (2 sqrt(xy)) at x = 1, y = 4
-        ("mean", (0.5, -2.0), 0.25 * 4 + 4 * 9),
+        ("mean", (), (), (4 + 9) / 4),
+        ("sum", (), (), 4 + 9),
+        ("min", (), (), 4),
+        ("product", (), (), 4 + 9 / 16),  # d sqrt(xy) = (dx y + dy x) / (2 sqrt(xy)) at x = 1, y = 4
+        ("product", (), (3.0, 1.0), 2 * (9 / 16 * 4 + 9 / 256)),  # g = x^(3/4) y^(1/4), g^2 = 2
+        ("mean", (0.5, -2.0), (), 0.25 * 4 + 4 * 9),
     ],
 )
 def test_the_variance_of_overall_from_independent_heads(
-    rule: Overall, weights: tuple[float, ...], variance: float
+    rule: Overall, weights: tuple[float, ...], powers: tuple[float, ...], variance: float
 ) -> None:
     values, logs = torch.tensor([[1.0, 4.0]]), torch.tensor([[4.0, 9.0]]).log()
-    assert overall_log_variance(logs, values, rule, weights).exp().item() == pytest.approx(variance)
+    found = overall_log_variance(logs, values, rule, weights, powers).exp().item()
+    assert found == pytest.approx(variance)
+
+
+def test_a_product_may_weigh_its_dimensions() -> None:
+    values = torch.tensor([[1.0, 4.0, 4.0], [4.0, 1.0, 1.0], [3.0, 3.0, 3.0]])
+    equal, geo_agg = overall_of(values, "product"), overall_of(values, "product", powers=(2.0, 1.0, 1.0))
+    assert equal.tolist() == pytest.approx([16 ** (1 / 3), 4 ** (1 / 3), 3])
+    assert geo_agg.tolist() == pytest.approx([2, 2, 3])
+    with pytest.raises(ValueError, match="belong to product, not to sum"):
+        replace(RewardSettings("x", "media-prompt/1"), overall="sum", overall_powers=(1.0,))
+    with pytest.raises(ValueError, match="1 numbers above 0"):
+        replace(RewardSettings("x", "media-prompt/1"), overall="product", overall_powers=(1.0, 2.0))
 
 
 def test_fused_heads_fuse_their_spread_as_published_unless_weights_are_fitted() -> None:

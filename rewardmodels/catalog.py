@@ -76,27 +76,30 @@ CATALOG: Mapping[str, Entry] = {
         arguments={"name": "shapes-videos-reward"},
     ),
     "jpeg-compressibility": Entry(
-        "rewardmodels.rules:jpeg", "how small the picture is as JPEG: -kilobytes / 500 at quality 95",
+        "rewardmodels.rules:jpeg", "how small the picture is as JPEG: -kilobytes / 500 at quality 95; reads no prompt",
         ("compressibility",), "below 0, higher is smaller", ("image", "edit"), arguments={"sign": -1},
     ),
     "jpeg-incompressibility": Entry(
-        "rewardmodels.rules:jpeg", "how large the picture is as JPEG: kilobytes / 500 at quality 95",
+        "rewardmodels.rules:jpeg", "how large the picture is as JPEG: kilobytes / 500 at quality 95; reads no prompt",
         ("incompressibility",), "above 0, higher is larger", ("image", "edit"), arguments={"sign": 1},
     ),
     "sharpness": Entry(
-        "rewardmodels.probes:sharpness", "probe: variance of the Laplacian of the luma; blur lowers it",
+        "rewardmodels.probes:sharpness",
+        "probe: variance of the Laplacian of the luma; blur lowers it; reads no prompt",
         ("sharpness",), "above 0, photographs about 0.001 to 0.1", ("image", "edit", "video"), differentiable=True,
     ),
     "saturation": Entry(
-        "rewardmodels.probes:saturation", "probe: mean saturation (HSV); what rewards are often hacked with",
+        "rewardmodels.probes:saturation",
+        "probe: mean saturation (HSV); what rewards are often hacked with; reads no prompt",
         ("saturation",), "[0, 1], 0 is grey", ("image", "edit", "video"), differentiable=True,
     ),
     "brightness": Entry(
-        "rewardmodels.probes:brightness", "probe: mean luma (ITU-R BT.601)",
+        "rewardmodels.probes:brightness", "probe: mean luma (ITU-R BT.601); reads no prompt",
         ("brightness",), "[0, 1], 0 is black", ("image", "edit", "video"), differentiable=True,
     ),
     "motion": Entry(
-        "rewardmodels.probes:motion", "probe: mean absolute difference of neighbouring frames; a still video has 0",
+        "rewardmodels.probes:motion",
+        "probe: mean absolute difference of neighbouring frames, 0 for a still video; reads no prompt",
         ("motion",), "[0, 1], 0 is still", ("video",), differentiable=True,
     ),
     "remote": Entry(
@@ -139,7 +142,8 @@ CATALOG: Mapping[str, Entry] = {
         weights="the file, as option path", extra="clip", differentiable=True,
     ),
     "laion-aesthetic": Entry(
-        "rewardmodels.clip.embedding_head:laion_aesthetic", "LAION aesthetic predictor on CLIP ViT-L/14",
+        "rewardmodels.clip.embedding_head:laion_aesthetic",
+        "LAION aesthetic predictor on CLIP ViT-L/14; reads no prompt",
         ("aesthetics",), "about 1 to 10", ("image", "edit", "video"), memory="1.7 GB", size="1.7 GB",
         weights="the file sac+logos+ava1-l14-linearMSE.pth, as option path", differentiable=True,
     ),
@@ -178,15 +182,18 @@ CATALOG: Mapping[str, Entry] = {
         weights="THUDM/ImageReward", size="1.8 GB", differentiable=True,
     ),
     "set-vendi": Entry(
-        "rewardmodels.distribution:vendi", "diversity: what a sample adds to the Vendi score of its prompt's samples",
+        "rewardmodels.distribution:vendi",
+        "diversity: what a sample adds to the Vendi score of its prompt's samples; reads no prompt unless features do",
         ("credit", "set"), "about 0 to 1; of a set 1 to its size", ANY_MEDIA, over_sets=True,
     ),
     "set-frechet": Entry(
-        "rewardmodels.distribution:frechet", "what a sample adds to minus the Frechet distance to option reference",
+        "rewardmodels.distribution:frechet",
+        "what a sample adds to minus the Frechet distance to option reference; reads no prompt unless features do",
         ("credit", "set"), "above 0 is closer; of a set below 0", ANY_MEDIA, over_sets=True,
     ),
     "exemplars": Entry(
-        "rewardmodels.distribution:exemplars", "closeness to an exemplar set; option reference, features, measure",
+        "rewardmodels.distribution:exemplars",
+        "closeness to an exemplar set; option reference, features, measure; reads no prompt unless features do",
         ("closeness",), "nearest [-1, 1], kernel [0, 1], mahalanobis below 0", ANY_MEDIA,
     ),
     "judge": Entry(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
+import torch
 
 import rewardmodels
 from mmalign.config import available_recipes
+from mmalign.types import Sample
 from pipelines import ls
+from rewardmodels.judges.settings import FOLDER, read_judge
+from rewardmodels.judges.wording import wording
 
 CATALOGUE = rewardmodels.available()
 
@@ -83,6 +88,25 @@ def test_one_reward_is_told_whole(name: str, capsys: pytest.CaptureFixture[str])
         assert " ".join(fact.split()) in words
     if entry.extra:
         assert f"pip install 'mmalign[{entry.extra}]'" in words
+
+
+def test_what_reads_no_prompt_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    blind = {name for name, entry in CATALOGUE.items() if "reads no prompt" in entry.about}
+    measures = {"jpeg-compressibility", "jpeg-incompressibility", "sharpness", "saturation", "brightness"}
+    assert blind == measures | {"motion", "laion-aesthetic", "set-vendi", "set-frechet", "exemplars"}
+    assert "reads no prompt" in re.sub(r"[│\s]+", " ", printed(capsys, "rewards", "sharpness"))
+    samples = [Sample(prompt, torch.rand(3, 32, 32)) for prompt in ("a red circle", "a blue square")]
+    samples[1] = replace(samples[1], media=samples[0].media)
+    for name in measures:
+        assert len(set(rewardmodels.load(name)(samples=samples).overall.tolist())) == 1, name
+    for file in FOLDER.glob("*.yaml"):  # judges: the prompt is in what they ask, or is itself the answer
+        settings = read_judge(file.stem)
+        fields = settings.judge.model_dump()
+        asked = [fields.get("wording"), fields.get("plan"), fields.get("joined")]
+        asked += [ask["wording"] for ask in fields.get("asks", ())]
+        texts = [wording(key).text for key in asked if key]
+        texts += [check["question"] for check in fields.get("checks", ())]
+        assert settings.judge.kind == "echo" or any("{prompt}" in text for text in texts), file.stem
 
 
 def test_options_are_shown_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:

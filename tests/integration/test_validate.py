@@ -158,7 +158,10 @@ def test_every_shipped_recipe_is_taken_by_its_verb() -> None:
     [
         ("reward/shapes", "1 bundle of 16 families x 4 prompts x 4 pictures = 256 samples"),
         ("clip/pick-like", "updates, "),
-        ("judge/shapes", "30 updates of warm-up, then 300 iterations with 300 updates on 8 answers a question"),
+        (
+            "judge/shapes",
+            "30 updates of warm-up, then 300 iterations with 300 updates on 8 answers a question",
+        ),
         ("judge/checklist-like", "one regression on 480 samples"),
         ("plural/shapes", "40 annotators x 60 votes = 2,400"),
     ],

@@ -101,5 +101,10 @@ FAMILIES: dict[str, Family] = {
         recipe="judge/rewarddance-like",
         longer={"images": 3, "edits": 2, "videos": 2},
     ),
+    "uniworld-like": Family(
+        "one digit a picture: the frames of a video are pictures without times",
+        recipe="judge/uniworld-like",
+        longer={"videos": 3},
+    ),
     "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),
 }

@@ -1,7 +1,7 @@
 """A judge of token probabilities whose model can be trained: what it is asked about pairs, and its answers with
 gradients.
 
-Legend: Q questions, P pairs, L tokens of an answer.
+Legend: Q questions, P pairs, W words, L tokens of an answer.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from rewardmodels.judges.chat import Question
 from rewardmodels.judges.local import LocalEngine
 from rewardmodels.judges.packed import answer_logits
 from rewardmodels.judges.pairwise import PairJudge
-from rewardmodels.judges.probability import YesNoReward
+from rewardmodels.judges.probability import DigitReward, YesNoReward
 from rewardmodels.judges.probability_recipe import Start
-from rewardmodels.judges.settings import Pair, YesNo
+from rewardmodels.judges.settings import Digits, Pair, YesNo
 from rewardmodels.judges.speaking import show
 from rewardmodels.reading import distinct
 from rewardmodels.tuning import VISION, add_adapters, merged
 
 CRITIQUE = "critique"
 """The key of a sample's metadata that holds what was said of it."""
-Learned = YesNoReward | PairJudge
+Learned = YesNoReward | DigitReward | PairJudge
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +57,12 @@ class Learner:
 
     def __post_init__(self) -> None:
         engine, asked = self.judge.engine, self.judge.settings.judge
-        assert isinstance(engine, LocalEngine) and isinstance(asked, YesNo | Pair)
+        assert isinstance(engine, LocalEngine) and isinstance(asked, YesNo | Digits | Pair)
         self.engine = engine
         variants = not isinstance(asked, YesNo) or asked.variants
-        self.words = tuple(self._first_token(word, variants) for word in trainable.words_of(asked))
+        worths = trainable.worths_of(asked)
+        self.words = tuple(self._first_token(word, variants) for word in worths)
+        self.worths = tuple(worths.values())
         self._tune()
 
     @property
@@ -104,7 +106,7 @@ class Learner:
 
     def question(self, sample: Sample) -> Question:
         """What a judge of single pictures is asked about one; ValueError or OSError says what is wrong."""
-        assert isinstance(self.judge, YesNoReward)
+        assert not isinstance(self.judge, PairJudge)
         shown = show(prepare(sample, self.judge.modalities), self.judge.settings.max_frames)
         questions = self.judge.questions(shown, sample)
         if len(questions) != 1:
@@ -142,10 +144,14 @@ class Learner:
         return Asked(questions, critiques, first, second, label)
 
     def verdicts(self, questions: Sequence[Question]) -> Tensor:
-        """Log-probabilities (Q, 2) of yes and no among all words, in float32, with gradients."""
+        """Log-probabilities (Q, 2) of yes and no among all words, in float32, with gradients; a digit is so much of a
+        yes as it is worth, and the rest of it a no: log sum_d P(d) w_d and log sum_d P(d) (1 - w_d).
+        """
         words = list(self.words)
         logits = answer_logits(self.engine, questions, [words[:1]] * len(questions))[:, 0]
-        return logits.log_softmax(-1)[:, words]
+        worth = torch.tensor(self.worths, device=logits.device)
+        says = torch.stack([worth, 1 - worth]).log()  # (2, W)
+        return (logits.log_softmax(-1)[:, None, words] + says).logsumexp(-1)
 
     def log_probs(
         self, questions: Sequence[Question], answers: Sequence[Sequence[int]]

@@ -147,19 +147,19 @@ class DigitReward:
     review, __call__ = reviews, scores
 
     def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
-        digits = range(self.asked.low, self.asked.high + 1)
-        asked = []
-        for one, sample in zip(shown, samples, strict=True):
-            wanted = str(sample.metadata.get("requirement") or one.prompt)
-            asked.append(question(self.wording, one, self.asked.shows, requirement=wanted))
-        return [self._review(words) for words in self.engine.first_words(asked, [str(d) for d in digits])]
+        asked = [one for pair in zip(shown, samples, strict=True) for one in self.questions(*pair)]
+        return [self._review(words) for words in self.engine.first_words(asked, list(self.asked.worths))]
+
+    def questions(self, shown: Shown, sample: Sample) -> list[Question]:
+        """The one question; a sample's requirement, where it has one, says what counts."""
+        wanted = str(sample.metadata.get("requirement") or shown.prompt)
+        return [question(self.wording, shown, self.asked.shows, requirement=wanted)]
 
     def _review(self, words: Words) -> Review:
         shares = share_of(words, self.asked.min_mass)
         if isinstance(shares, str):
             return Review(reason=shares)
-        width = self.asked.high - self.asked.low
-        steps = [d / width for d in range(width + 1)]
+        steps = list(self.asked.worths.values())
         mean = math.fsum(p * step for p, step in zip(shares, steps, strict=True))
         variance = math.fsum(p * (step - mean) ** 2 for p, step in zip(shares, steps, strict=True))
         details = {"mass": words.mass, "std": math.sqrt(variance)}

@@ -59,6 +59,9 @@ class ProbabilityMethod(Section):
     `margin`: Bradley-Terry on the logit margins; `probability`: on the probabilities times `scale` (RewardDance), with
     `anchor` times the binary cross entropy. Cross entropies tell a judge of single pictures who wins on average, and
     little of close calls: `ranking` times the loss of `margin` is added to them.
+
+    A judge of digits says yes with the probability of its score: p is the expected digit on [0, 1], and the margin its
+    log-odds, which go on where the scale ends.
     """
 
     name: Literal["probability"] = "probability"
@@ -107,9 +110,11 @@ class ProbabilityRecipe(Section):
         judge = self.judge.settings.judge
         if judge.kind == "yes_no" and judge.reasoning:
             raise ValueError("judges that reason before the verdict are not trained: set reasoning to 0")
-        if judge.kind != "yes_no" and not (judge.kind == "pair" and judge.style == "probability"):
-            raise ValueError("judge.asks must be of kind yes_no, or pair with style probability")
-        if self.method.critiques and (judge.kind == "pair" or self.data.pairs in WORLDS):
+        if judge.kind not in ("yes_no", "digits") and not (
+            judge.kind == "pair" and judge.style == "probability"
+        ):
+            raise ValueError("judge.asks must be of kind yes_no or digits, or pair with style probability")
+        if self.method.critiques and (judge.kind != "yes_no" or self.data.pairs in WORLDS):
             raise ValueError("critiques are of single pictures, in files: use kind yes_no and data.pairs")
         if self.judge.weights == "full" and self.judge.dtype != "float32":
             raise ValueError(

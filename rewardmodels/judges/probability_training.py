@@ -1,7 +1,8 @@
 """What training a judge of token probabilities adds to the one loop: a pair's two questions, answered p and 1 - p.
 
 A judge of single pictures is asked about both pictures of a pair, a judge of pairs in both orders; the losses see two
-logits l = logit(yes) - logit(no) and do not know which it was.
+logits l = logit(yes) - logit(no) and do not know which it was. Of a judge of digits (UniWorld-V2's, arXiv 2510.16888)
+l is the log-odds of its score: S(l) is the expected digit on [0, 1], and l has a gradient at both ends.
 
     first_token                      PaCo-Reward (arXiv 2512.04784): cross entropy over the whole vocabulary
     binary, margin, probability      RewardDance (arXiv 2509.08826): `mmalign.objectives.verdict`

@@ -164,6 +164,12 @@ class Digits(Section):
             raise ValueError("low must be below high")
         return self
 
+    @property
+    def worths(self) -> dict[str, float]:
+        """Every digit with its place on [0, 1]."""
+        width = self.high - self.low
+        return {str(self.low + step): step / width for step in range(width + 1)}
+
 
 class Echo(Section):
     """Mean log-probability of the prompt as an answer to a fixed question about the picture."""

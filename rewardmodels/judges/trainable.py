@@ -12,7 +12,7 @@ Legend: no tensors but weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ from rewardmodels.judges.checklist import ChecklistReward
 from rewardmodels.judges.load import build, load_judge
 from rewardmodels.judges.local import LocalEngine
 from rewardmodels.judges.pairwise import PairJudge
-from rewardmodels.judges.probability import YesNoReward
-from rewardmodels.judges.settings import Checklist, JudgeFile, Pair, YesNo
+from rewardmodels.judges.probability import DigitReward, YesNoReward
+from rewardmodels.judges.settings import Checklist, Digits, JudgeFile, Pair, YesNo
 from rewardmodels.judges.verdict_model import add_words
 from rewardmodels.vlm import VlmReward
 from rewardmodels.vlm import load_folder as load_reward
 
-Judge = YesNoReward | PairJudge | ChecklistReward
+Judge = YesNoReward | DigitReward | PairJudge | ChecklistReward
 FAMILY, JUDGE, QUESTION, SCHEMA = "judge", "judge.yaml", "question.txt", "mmalign.judge/1"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 CHAT = (
@@ -49,9 +49,12 @@ TEMPLATES = ("media-prompt/1", "source-media-prompt/1")
 """Those of reward models that have read so before."""
 
 
-def words_of(judge: YesNo | Pair | Checklist) -> tuple[str, str]:
-    """The words that are weighed against each other: for it, against it."""
-    return judge.words if isinstance(judge, Pair) else (judge.yes, judge.no)
+def worths_of(judge: YesNo | Digits | Pair | Checklist) -> dict[str, float]:
+    """The words that are weighed against each other, with what each says: 1 is all for it, 0 all against it."""
+    if isinstance(judge, Digits):
+        return judge.worths
+    good, bad = judge.words if isinstance(judge, Pair) else (judge.yes, judge.no)
+    return {good: 1.0, bad: 0.0}
 
 
 def start_from(
@@ -60,12 +63,14 @@ def start_from(
 ) -> Judge:  # fmt: skip
     """The judge of these settings on an instruction model, or on the backbone of a hidden-state reward model."""
     judge = settings.judge
-    if not isinstance(judge, YesNo | Pair | Checklist) or (
+    if not isinstance(judge, YesNo | Digits | Pair | Checklist) or (
         isinstance(judge, Pair) and judge.style != "probability"
     ):
-        raise ValueError(f"{settings.name} is no judge of token probabilities (yes_no, pair, checklist)")
+        raise ValueError(
+            f"{settings.name} is no judge of token probabilities (yes_no, digits, pair, checklist)"
+        )
     if is_reward_model(path):
-        opened = _talking(path, words_of(judge))
+        opened = _talking(path, list(worths_of(judge)))
     else:
         opened = open_model(path, device=device, dtype=dtype)
     aligned(opened.model)
@@ -80,7 +85,7 @@ def is_reward_model(path: str) -> bool:
     return (Path(model_path(path)) / HEAD).is_file()
 
 
-def _talking(path: str, words: tuple[str, str]) -> Opened:
+def _talking(path: str, words: Sequence[str]) -> Opened:
     """The backbone of a reward model as an instruction model that may answer with the words."""
     reward: VlmReward = load_reward(model_path(path))
     kind = reward.vlm.config.model_type

@@ -42,7 +42,7 @@ def judged(folder: Path) -> torch.Tensor:
     return rewardmodels.load(str(folder / "judge"), batch_size=16)(samples=samples).overall
 
 
-@pytest.mark.parametrize("name", ["paco-like", "rewarddance-like"])
+@pytest.mark.parametrize("name", ["paco-like", "rewarddance-like", "uniworld-like"])
 def test_a_short_run_writes_a_judge_that_is_scored_by_name(name: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert called("train-judge", f"judge/{name}", *SMALL, "budget.iterations=2", f"output={out}") == 0
@@ -65,12 +65,13 @@ def test_a_short_run_writes_a_judge_that_is_scored_by_name(name: str, tmp_path: 
     assert isinstance(alone, WinRate) == (name == "rewarddance-like")
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["paco-like", "uniworld-like"])
+def test_a_stopped_run_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     constant = [*SMALL, "optimizer.schedule=constant"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    train_probability.run("judge/paco-like", [*constant, "budget.iterations=3", f"output={whole}"])
+    train_probability.run(f"judge/{name}", [*constant, "budget.iterations=3", f"output={whole}"])
     for num in (2, 3):
-        train_probability.run("judge/paco-like", [*constant, f"budget.iterations={num}", f"output={halves}"])
+        train_probability.run(f"judge/{name}", [*constant, f"budget.iterations={num}", f"output={halves}"])
     assert torch.equal(judged(whole), judged(halves))
     figures = [json.loads((folder / "quality.json").read_text())["after"] for folder in (whole, halves)]
     assert figures[0] == figures[1]

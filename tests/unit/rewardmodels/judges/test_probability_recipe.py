@@ -9,12 +9,15 @@ import pytest
 from mmalign.strict import validate
 from rewardmodels.judges.probability_recipe import SCHEMAS, ProbabilityRecipe, kind_of
 
+GRADES = {"kind": "digits", "wording": "plain/1"}
+DIGITS = {"name": "digits", "about": "a test", "modalities": ["image"], "scale": "[0, 1]", "judge": GRADES}
+
 
 @pytest.mark.parametrize(
     ("given", "mend"),
     [
-        ({"judge": {"asks": "visionreward"}}, "kind yes_no, or pair"),
-        ({"judge": {"asks": "unifiedreward-pair"}}, "kind yes_no, or pair"),
+        ({"judge": {"asks": "visionreward"}}, "kind yes_no or digits, or pair"),
+        ({"judge": {"asks": "unifiedreward-pair"}}, "kind yes_no or digits, or pair"),
         ({"judge": {"asks": "rewarddance-reasoned"}}, "set reasoning to 0"),
         ({"method": {"loss": "margin", "critiques": True}}, "belong to first_token"),
         ({"judge": {"weights": "lora", "lora": {"dropout": 0.1}}}, "leave lora.dropout at 0"),
@@ -24,6 +27,11 @@ from rewardmodels.judges.probability_recipe import SCHEMAS, ProbabilityRecipe, k
         ({"method": {"published": True}}, "needs critiques"),
         ({"method": {"loss": "margin", "ranking": 1.0}}, "ranking belongs to first_token"),
         ({"method": {"critiques": True}}, "critiques are of single pictures, in files"),
+        (
+            {"judge": {"asks": DIGITS}, "method": {"critiques": True}, "data": {"pairs": "x.jsonl"}},
+            "critiques are of single pictures, in files: use kind yes_no",
+        ),
+        ({"judge": {"asks": "uniworld-v2"}}, "data.pairs=shapes holds the kind 'image'.*judges edit"),
         ({"data": {"pairs": "x.jsonl", "heldout": "x.jsonl"}}, "give another, or null"),
         (
             {"data": {"pairs": "shapes-edits"}},
@@ -41,6 +49,7 @@ def test_mistakes_in_a_recipe(given: dict[str, Any], mend: str) -> None:
 
 
 def test_the_kind_of_a_recipe_is_read_from_its_method() -> None:
-    kinds = {"paco-like": "probability", "rewarddance-like": "probability", "checklist-like": "checklist"}
+    kinds = dict.fromkeys(("paco-like", "rewarddance-like", "uniworld-like"), "probability")
+    kinds["checklist-like"] = "checklist"
     assert {name: kind_of(f"judge/{name}") for name in kinds} == kinds and kind_of("judge/shapes") == "judge"
     assert set(SCHEMAS) == {"judge", "probability", "checklist"}

@@ -14,9 +14,10 @@ import torch
 from mmalign.media import write
 from mmalign.train.skips import Skips
 from mmalign.types import PreferencePair, Sample
-from rewardmodels.judges.probability import YesNoReward
+from rewardmodels.judges.pairwise import PairJudge
 from rewardmodels.judges.probability_training import CritiquedSource
 from tests.unit.rewardmodels.judges.tiny_training import (
+    DIGITS,
     KINDS,
     PAIR,
     POINT,
@@ -64,17 +65,36 @@ def test_a_turned_pair_with_a_turned_label_is_the_same_pair(judge: dict[str, Any
     assert float((there - wrong).abs().min()) > 1e-4
 
 
-def test_verdicts_are_those_that_scores_are_made_of() -> None:
-    task = task_of(recipe(POINT))
+@pytest.mark.parametrize(
+    "kind", [POINT, DIGITS, {**DIGITS, "low": 1, "high": 4}], ids=["point", "digits", "1-4"]
+)
+def test_verdicts_are_those_that_scores_are_made_of(kind: dict[str, Any]) -> None:
+    task = task_of(recipe(kind))
     asked = task.learner.asked(Redder(2).bundle(0))
     samples = [sample for pair in Redder(2).bundle(0) for sample in (pair.a, pair.b)]
     judge = task.learner.judge
-    assert isinstance(judge, YesNoReward)
+    assert not isinstance(judge, PairJudge)
     with torch.no_grad():
         said = task.learner.verdicts(asked.questions)
     torch.testing.assert_close(
         (said[:, 0] - said[:, 1]).sigmoid(), judge(samples=samples).overall, atol=1e-5, rtol=1e-5
     )
+
+
+def test_a_digit_is_so_much_of_a_yes_as_it_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P(0 ... 5) = 0, 1/10, 2/10, 0, 3/10, 4/10 of the whole: 3.7 of 5 is expected; a sure 0 still has a gradient."""
+    learner = task_of(recipe(DIGITS)).learner
+    logits = torch.full((2, 1, len(learner.engine.tokenizer)), -90.0)
+    logits[0, 0, list(learner.words)] = torch.tensor([0.0, 0.1, 0.2, 0.0, 0.3, 0.4]).log().clamp(min=-90)
+    logits[1, 0, learner.words[0]] = 0.0
+    logits.requires_grad_(True)
+    monkeypatch.setattr("rewardmodels.judges.learner.answer_logits", lambda *given: logits)
+    said = learner.verdicts([])
+    torch.testing.assert_close(said[0].exp(), torch.tensor([0.74, 0.26]))
+    (said[1, 0] - said[1, 1]).backward()
+    assert logits.grad is not None and bool(logits.grad.isfinite().all())
+    slope = logits.grad[1, 0, list(learner.words)]
+    torch.testing.assert_close(slope, torch.tensor([-1.0, 1 / 15, 2 / 15, 3 / 15, 4 / 15, 5 / 15]))
 
 
 def made_pairs(*labels: float) -> list[PreferencePair]:

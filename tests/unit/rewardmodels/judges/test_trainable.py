@@ -14,9 +14,17 @@ from mmalign.strict import validate
 from rewardmodels.judges import trainable
 from rewardmodels.judges.checklist import ChecklistReward
 from rewardmodels.judges.pairwise import PairJudge, WinRate
-from rewardmodels.judges.probability import YesNoReward
+from rewardmodels.judges.probability import DigitReward, YesNoReward
 from tests.unit.rewardmodels.judges import tiny_chat
-from tests.unit.rewardmodels.judges.tiny_training import KINDS, PAIR, POINT, Redder, chances, recipe, task_of
+from tests.unit.rewardmodels.judges.tiny_training import (
+    DIGITS,
+    KINDS,
+    POINT,
+    Redder,
+    chances,
+    recipe,
+    task_of,
+)
 
 
 def test_the_averaged_weights_are_measured_saved_and_continued(tmp_path: Path) -> None:
@@ -53,7 +61,8 @@ def test_it_is_saved_and_read_back_bit_by_bit(judge: dict[str, Any], tmp_path: P
     task.save(tmp_path)
     again = rewardmodels.load(str(tmp_path / "judge"), batch_size=6)
     inner = again.judge if isinstance(again, WinRate) else again
-    assert isinstance(inner, PairJudge if judge is PAIR else YesNoReward)
+    kinds = {"yes_no": YesNoReward, "pair": PairJudge, "digits": DigitReward}
+    assert isinstance(inner, kinds[judge["kind"]])
     with task.learner.finished() as finished:
         assert torch.equal(chances(finished, pairs), chances(inner, pairs))
     assert inner.settings == task.learner.judge.settings and task.parameters()
@@ -64,13 +73,23 @@ def test_it_is_saved_and_read_back_bit_by_bit(judge: dict[str, Any], tmp_path: P
         assert torch.equal(chances(finished, pairs), chances(inner, pairs))
 
 
-@pytest.mark.parametrize("write_model", [tiny_chat.qwen, tiny_chat.llava])
-def test_any_instruction_model_is_a_start_with_adapters_or_without(write_model: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("write_model", "kind"),
+    [
+        (tiny_chat.qwen, {**POINT, "wording": "does-it-show/1", "variants": True}),
+        (tiny_chat.llava, {**POINT, "wording": "does-it-show/1", "variants": True}),
+        (tiny_chat.qwen, {**DIGITS, "wording": "does-it-show/1"}),
+    ],
+    ids=["qwen", "llava", "qwen-digits"],
+)
+def test_any_instruction_model_is_a_start_with_adapters_or_without(
+    write_model: Any, kind: dict[str, Any], tmp_path: Path
+) -> None:
     folder = str(write_model(tmp_path / "model"))
     pairs = Redder(2).bundle(0)
     for weights in ("full", "lora"):
         made = recipe(
-            {**POINT, "wording": "does-it-show/1", "variants": True},
+            kind,
             folder,
             judge={"weights": weights, "vision": "frozen", "lora": {"rank": 2, "alpha": 4.0}},
         )

@@ -13,9 +13,8 @@ from mmalign.train.distributed import Processes
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.judges import trainable
 from rewardmodels.judges.checklist import ChecklistReward
-from rewardmodels.judges.learner import Learner
+from rewardmodels.judges.learner import Learned, Learner
 from rewardmodels.judges.pairwise import PairJudge
-from rewardmodels.judges.probability import YesNoReward
 from rewardmodels.judges.probability_recipe import ProbabilityRecipe
 from rewardmodels.judges.probability_training import ProbabilityTask
 
@@ -27,7 +26,12 @@ PAIR = {
     "words": ["yes", "no"],
     "min_mass": 0.0,
 }
-KINDS = [pytest.param(POINT, id="point"), pytest.param(PAIR, id="pair")]
+DIGITS = {"kind": "digits", "wording": "plain/1", "min_mass": 0.0}
+KINDS = [
+    pytest.param(POINT, id="point"),
+    pytest.param(PAIR, id="pair"),
+    pytest.param(DIGITS, id="digits"),
+]
 PROMPTS = ("a red circle", "two large blue squares", "a circle", "a yellow triangle")
 
 
@@ -37,7 +41,7 @@ def recipe(kind: dict[str, Any], path: str = "shapes-reward", **parts: Any) -> P
     return validate({"judge": start, "data": {"heldout": None}, **parts}, ProbabilityRecipe)
 
 
-def started(made: ProbabilityRecipe) -> YesNoReward | PairJudge:
+def started(made: ProbabilityRecipe) -> Learned:
     judge = trainable.start_from(
         made.judge.path, made.judge.settings, batch_size=made.judge.batch_size, dtype=made.judge.dtype
     )

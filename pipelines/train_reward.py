@@ -85,7 +85,7 @@ def train(
         "threads": torch.get_num_threads(),
     }
     quality = finish(recipe, task, folder, cost)
-    report_left_out(task.skips, quality, tell)
+    report_left_out(task.skips, recipe.data.pairs, quality, tell)
     write_quality(quality, folder)
     tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
     if task.skips is not None:

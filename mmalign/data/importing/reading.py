@@ -15,7 +15,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,7 @@ def _comparisons(
             made = replace(made, source=chosen.name, license=chosen.license, split=place.split)
             validate(made)
         except BROKEN as problem:
-            complain(row.where, in_words(problem, row, chosen, partial(chosen.convert, place=place)))
+            complain(row.where, in_words(problem, row, chosen, lambda one: chosen.convert(one, place)))
             continue
         told.num_comparisons += 1
         yield made

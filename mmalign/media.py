@@ -26,7 +26,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import numpy as np
@@ -52,9 +52,9 @@ class Info:
     fps: float | None
 
 
-def is_video(path: Path | str) -> bool:
+def is_video(path: PurePath | str) -> bool:
     """Whether the name is a video's."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+    return PurePath(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_media(path: Path | str) -> bool:

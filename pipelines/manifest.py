@@ -1,18 +1,20 @@
 """What is to be scored: a folder, a manifest or a JSONL file as an explicit list of items.
 
-A JSONL row is `{"image" (or "video", "media", "file"): path, "prompt": text}` with optional `id`, `source` (of an
-edit), `reference` (a picture that some rewards compare with), `group` (who is compared with whom, where a reward
-compares; else those of one prompt and source) and anything else, which rewards see as metadata, be it in the row or in
-its `metadata`; paths are relative to the file. A folder with `manifest.jsonl` is read by it. In any other folder every
-picture and video is an item, its prompt a text file of the same name or the one given.
+A JSONL row is `{"image" (or "video", "media", "file"): path, "prompt": text}` with optional `id` (else the path, then
+`path#2`, `path#3` for further rows of it), `source` (of an edit), `reference` (a picture that some rewards compare
+with), `group` (who is compared with whom, where a reward compares; else those of one prompt and source) and anything
+else, which rewards see as metadata, be it in the row or in its `metadata`; paths are relative to the file. A folder
+with `manifest.jsonl` is read by it. In any other folder every picture and video is an item, its prompt a text file of
+the same name or the one given.
 A row that cannot be used stays in the list, with its problem.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ class Item:
     source: Path | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    named: bool = False
+    """Whether whoever wrote the row gave it this id."""
 
     @property
     def fingerprint(self) -> str:
@@ -111,29 +115,29 @@ def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
         return Item(unnamed, None, problem=f"{path.name}:{number} is not an object")
     name = next((row[key] for key in FILE_KEYS if isinstance(row.get(key), str)), None)
     own = row.get("prompt", prompt or "")
-    identity = str(row.get("id", name if name is not None else unnamed))
+    named = row.get("id") is not None
+    identity = str(row["id"] if named else unnamed if name is None else name)
     if name is None and {"candidates", "annotations"} <= row.keys():
-        return Item(
-            identity, None, problem=f"{path.name} holds comparisons: use `mmalign evaluate reward` with them"
-        )
-    if name is None:
-        return Item(
-            identity,
-            None,
-            problem=f"{path.name}:{number} names no file: it needs one of {', '.join(FILE_KEYS)}",
-        )
-    if not isinstance(own, str):
-        return Item(identity, None, problem=f"{path.name}:{number} has a prompt that is not text")
-    if not isinstance(row.get("source"), str | None):
-        return Item(
-            identity, None, problem=f"{path.name}:{number} has a source that is not the name of a file"
-        )
+        why = f"{path.name} holds comparisons: use `mmalign evaluate reward` with them"
+    elif name is None:
+        why = f"{path.name}:{number} names no file: it needs one of {', '.join(FILE_KEYS)}"
+    elif not isinstance(own, str):
+        why = f"{path.name}:{number} has a prompt that is not text"
+    elif not isinstance(row.get("source"), str | None):
+        why = f"{path.name}:{number} has a source that is not the name of a file"
+    else:
+        return _item(row, path, Item(identity, path.parent / name, own, named=named))
+    return Item(identity, None, problem=why, named=named)
+
+
+def _item(row: Mapping[str, Any], path: Path, item: Item) -> Item:
+    """With its source and what the row says beside."""
     source = None if row.get("source") is None else path.parent / row["source"]
     rest = _metadata(row)
     beside = rest.get(REFERENCE)
     if isinstance(beside, str) and beside and _mark(path.parent / beside):
         rest[REFERENCE] = (path.parent / beside).as_posix()
-    return Item(identity, path.parent / name, own, source, rest)
+    return replace(item, source=source, metadata=rest)
 
 
 def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,13 +150,29 @@ def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_twins(items: list[Item]) -> list[Item]:
-    """A second item of the same id is kept under another, with its problem."""
+    """A second item of an id that was given is kept under another, with its problem; ids that were not are made
+    different.
+    """
+    taken = {item.id for item in items if item.named}
     seen: dict[str, int] = {}
     made = []
     for item in items:
         seen[item.id] = seen.get(item.id, 0) + 1
-        if seen[item.id] > 1:
+        if not item.named:
+            item = replace(item, id=_free(item.id, taken))
+            taken.add(item.id)
+        elif seen[item.id] > 1:
             why = item.problem or f"id '{item.id}' occurs more than once: give every row its own"
             item = replace(item, id=f"{item.id} (again, {seen[item.id]})", problem=why)
         made.append(item)
     return made
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The first of `name`, `name#2`, `name#3` ... that is not taken.
+
+    >>> _free("a.png", {"a.png", "a.png#2"})
+    'a.png#3'
+    """
+    numbered = (f"{name}#{number}" for number in count(2))
+    return next(one for one in chain([name], numbered) if one not in taken)

@@ -96,10 +96,10 @@ def write_quality(quality: Mapping[str, Any], folder: Path) -> None:
     (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
 
 
-def report_left_out(skips: Skips | None, quality: dict[str, Any], say: Say) -> None:
-    """What was left out of the files of a run, among its figures and told."""
+def report_left_out(skips: Skips | None, file: str, quality: dict[str, Any], say: Say) -> None:
+    """What was left out of the file of a run, among its figures and told."""
     if skips is None:
         return
-    quality["left_out"] = skips.as_dict()
+    quality["left_out"] = skips.as_dict(file)
     if skips.bad:
-        say(skips.summary())
+        say(skips.summary(file))

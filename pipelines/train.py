@@ -124,7 +124,7 @@ def finetune(recipe: Recipe, *, watch: Watch | None = None, say: Say | None = No
     if trainer.processes.is_main:
         seconds, tell = counters.seconds, say if say is not None else print
         if task.skips is not None and task.skips.bad:
-            tell(task.skips.summary())
+            tell(task.skips.summary(task.stored_name))
         spent = f"{counted(counters.iteration, 'iteration')}, {counted(counters.updates, 'update')}"
         tell(f"done: {spent} in {seconds:.0f} s; {recipe.output}")
     if task.skips is not None:

@@ -54,7 +54,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     require_learned(Trainer(task, made, processes).train(), recipe.data.pairs)
     after = measured(recipe, model)
     quality = compared(before, after) | {"seconds": round(time.perf_counter() - began)}
-    report_left_out(skips, quality, tell)
+    report_left_out(skips, recipe.data.pairs, quality, tell)
     if processes.is_main:
         write_quality(quality, folder)
     tell(f"{gain_line(quality, after)}; {folder / 'judge'}")

@@ -85,7 +85,7 @@ def run(
     }
     save(recipe, crowd, quality)
     if skips.bad:
-        say(skips.summary())
+        say(skips.summary(recipe.data.votes))
     say(f"{summary(quality)}; {Path(recipe.output) / 'reward'}")
     return quality
 

@@ -79,7 +79,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         "seconds": round(counters.seconds),
         "threads": torch.get_num_threads(),
     }
-    report_left_out(skips, quality, tell)
+    report_left_out(skips, recipe.data.pairs, quality, tell)
     if processes.is_main:
         write_quality(quality, folder)
     tell(f"{gain_line(quality, after)}; {folder / 'judge'}")
@@ -119,7 +119,7 @@ def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say
         "pairs_used": used,
         "seconds": round(time.perf_counter() - began),
     }
-    report_left_out(skips, quality, say)
+    report_left_out(skips, recipe.data.pairs, quality, say)
     write_quality(quality, folder)
     say(f"{gain_line(quality, after)}; {folder / 'judge'}")
     return quality

@@ -7,6 +7,7 @@ measured.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,10 +43,10 @@ from rewardmodels.examination import (
     tie_threshold,
 )
 from rewardmodels.fresh import from_backbone
-from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe
+from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe, require_judged
 from rewardmodels.scratch import build, settings_of
 from rewardmodels.settings import RewardSettings
-from rewardmodels.sources import FileSource, PairSource, law_of, source_of
+from rewardmodels.sources import FileSource, PairSource, kinds_of, law_of, source_of
 from rewardmodels.task import RewardTask
 from rewardmodels.training import RewardTraining
 from rewardmodels.vlm import VlmReward, load_folder
@@ -84,7 +85,7 @@ def train(
         "threads": torch.get_num_threads(),
     }
     quality = finish(recipe, task, folder, cost)
-    report_left_out(task.skips, quality, tell)
+    report_left_out(task.skips, recipe.data.pairs, quality, tell)
     write_quality(quality, folder)
     tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
     if task.skips is not None:
@@ -101,8 +102,12 @@ def require_data(data: Data) -> None:
 def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, RewardTraining]:
     """Model, pairs and examination put together, ready to train; and the task it trains."""
     skips = None if recipe.data.pairs in WORLDS else Skips()
+    model = build_model(recipe)
+    require_judged(
+        recipe.data, sorted(model.modalities), "one of data and model.modalities", who="the reward"
+    )
     task = RewardTraining(
-        build_model(recipe), recipe, build_source(recipe, skips), processes, examine=partial(examine, recipe),
+        model, recipe, build_source(recipe, skips), processes, examine=partial(examine, recipe),
         skips=skips,
     )  # fmt: skip
     make = optimizer_of(recipe.optimizer, task.not_matrices())
@@ -114,19 +119,18 @@ def build_model(recipe: RewardRecipe) -> VlmReward:
     model = recipe.model
     if model.path is not None:
         return load_folder(model_path(model.path))
-    world = WORLDS.get(recipe.data.pairs)
-    known = (world.modality,) if world is not None else ("image",)
+    dimensions, kinds = recipe.method.dimensions, model.modalities or kinds_of(recipe.data)
     if model.backbone is not None:
-        dimensions, judged = recipe.method.dimensions, model.modalities or known
-        settings = settings_of(model, dimensions, judged, max_prompt_tokens=512)
+        settings = settings_of(model, dimensions, kinds, max_prompt_tokens=512)
         video = VideoRule(**model.frames.model_dump())
         return from_backbone(
             model_path(model.backbone), settings, seed=recipe.seed, pixels=model.pixels, video=video
         )
     assert model.scratch is not None
+    world = WORLDS.get(recipe.data.pairs)
     return build(
         model, model.scratch, vocabulary() if world is None else world.words(),
-        dimensions=recipe.method.dimensions, seed=recipe.seed, modalities=model.modalities or known,
+        dimensions=dimensions, seed=recipe.seed, modalities=kinds,
     )  # fmt: skip
 
 
@@ -165,17 +169,23 @@ def judged(
     skips.require_few(place, last=True)
     if data.heldout == data.calibration:  # one file for both: each gets the prompts of its half
         pairs = [pair for pair in pairs if half_of_group(pair.group or pair.prompt) == half]
-    found = {dim: judge_pairs(model, pairs, dimension=dim) for dim in dimensions}
+    refusals: Counter[str] = Counter()
+    found = {dim: judge_pairs(model, pairs, dimension=dim, refusals=refusals) for dim in dimensions}
     known = sum(len(pair.labels) for pair in pairs)
     lost = known - sum(len(one.label) for one in found.values())
     if known and (lost == known or lost > FREE + MOST * known):
         raise ValueError(
-            f"{place}: {lost} of {known} held-out labels could not be judged: look the file over with "
-            "`mmalign data check`, and whether the model's scores are finite"
+            f"{place}: {lost} of {known} held-out labels could not be judged ({_most_said(refusals)}): look the "
+            "file over with `mmalign data check`, and whether the model judges what it holds"
         )
     if left_out is not None:
         left_out |= {"lines": skips.lines, "labels": lost}
     return {dim: one for dim, one in found.items() if len(one.label)}
+
+
+def _most_said(refusals: Counter[str]) -> str:
+    """The reason that most samples have, as the reward says it."""
+    return refusals.most_common(1)[0][0] if refusals else "the reward said nothing of it"
 
 
 def examine(recipe: RewardRecipe, model: VlmReward, num_prompts: int) -> dict[str, float]:

@@ -46,12 +46,17 @@ Read = Callable[[Sample], tuple[Clip, Clip | None]]
 """How a reward reads media and source of a sample; without it all frames are read."""
 
 
+def require_kind(sample: Sample, modalities: frozenset[Modality]) -> None:
+    """ValueError for a sample of a kind that is not judged."""
+    if sample.modality not in modalities:
+        raise ValueError(f"this reward judges {', '.join(sorted(modalities))}, not {sample.modality}")
+
+
 def prepare(sample: Sample, modalities: frozenset[Modality], read: Read | None = None) -> Prepared:
     """Decode and check one sample; ValueError says what is wrong with it."""
     if not isinstance(sample.prompt, str):
         raise ValueError(f"the prompt must be text, got {type(sample.prompt).__name__}")
-    if sample.modality not in modalities:
-        raise ValueError(f"this reward judges {', '.join(sorted(modalities))}, not {sample.modality}")
+    require_kind(sample, modalities)
     clip, source_clip = (None, None) if read is None else read(sample)
     frames = sample.frames() if clip is None else clip.frames
     source = sample.source_frames() if clip is None else None if source_clip is None else source_clip.frames

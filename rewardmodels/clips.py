@@ -88,6 +88,8 @@ def read_clip(media: Tensor | Path, rule: VideoRule | None, metadata: Mapping[st
         return _read_file(Path(media), rule)
     frames = as_frames(media)
     total = frames.shape[0]
+    if not total:
+        raise ValueError("the video has no frame")
     if total == 1:
         return Clip(frames, (0.0,), 1 / rule.fps) if rule.always else Clip(frames)
     given = metadata.get("fps")

@@ -112,11 +112,15 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Combined:
-    """R rewards as one `RewardModel`: a dimension each, overall what the rule makes of them."""
+    """R rewards as one `RewardModel`: a dimension each, overall what the rule makes of them.
+
+    With `plain` a part that stands alone keeps its own dimensions: a reward in a file of its own is still that reward.
+    """
 
     parts: Sequence[tuple[str, float, RewardModel]]
     rule: Rule | str = SUM
     name: str = "combined"
+    plain: bool = False
 
     def __post_init__(self) -> None:
         names = [name for name, _, _ in self.parts]
@@ -133,8 +137,8 @@ class Combined:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """The names of the parts."""
-        return tuple(name for name, _, _ in self.parts)
+        """The names of the parts, or the dimensions of the one part that is `plain`."""
+        return self.parts[0][2].dimensions if self._alone else self._names
 
     @property
     def modalities(self) -> frozenset[Modality]:
@@ -151,6 +155,14 @@ class Combined:
         """Whether gradients pass through every part and the rule."""
         smooth = self._rule.name not in NOT_DIFFERENTIABLE
         return smooth and all(model.differentiable for _, _, model in self.parts)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name for name, _, _ in self.parts)
+
+    @property
+    def _alone(self) -> bool:
+        return self.plain and len(self.parts) == 1
 
     @property
     def _rule(self) -> Rule:
@@ -178,12 +190,27 @@ class Combined:
             for i in range(len(groups))
         )  # fmt: skip
         weights = [weight for _, weight, _ in self.parts]
-        total = apply_rule(self._rule, values, weights, groups, self.dimensions)
-        return Scores(values, self.dimensions, total, valid, reasons, details=self._said(judged))
+        total = apply_rule(self._rule, values, weights, groups, self._names)
+        made = Scores(values, self._names, total, valid, reasons, details=self._said(judged))
+        return self._plainly(made, judged[0]) if self._alone else made
+
+    def _plainly(self, made: Scores, part: Scores) -> Scores:
+        """The dimensions of the one part beside what the rule made of it, and how unsure both are where known."""
+        weight, logs = self.parts[0][1], part.overall_log_variance
+        if logs is not None:
+            known = self._rule.name == "sum" and weight != 0
+            logs = (
+                logs.cpu() + 2 * math.log(abs(weight)) if known else torch.full_like(made.overall, math.nan)
+            )
+        values = part.values.cpu()
+        return replace(
+            made, values=values if self.differentiable else values.detach(), names=part.names,
+            log_variance=None if part.log_variance is None else part.log_variance.cpu(), overall_log_variance=logs,
+        )  # fmt: skip
 
     def _said(self, judged: Sequence[Scores]) -> tuple[Mapping[str, Any] | None, ...] | None:
         """What the parts said of each sample, by part; a part that stands alone keeps its own form."""
-        spoken = [(name, s.details) for name, s in zip(self.dimensions, judged, strict=True) if s.details]
+        spoken = [(name, s.details) for name, s in zip(self._names, judged, strict=True) if s.details]
         if not spoken or len(self.parts) == 1:
             return spoken[0][1] if spoken else None
         rows = zip(*(details for _, details in spoken), strict=True)
@@ -200,7 +227,7 @@ def build(reward: Reward) -> RewardModel:
     if reward.rewards:
         names = labels(reward.rewards)
         parts = [(n, part.weight, build(part)) for n, part in zip(names, reward.rewards, strict=True)]
-        model = Combined(parts, rule=reward.rule, name=reward.name)
+        model = Combined(parts, rule=reward.rule, name=reward.name, plain=True)
     else:
         model = load(reward.name, **reward.options)
     if reward.scale or reward.dimension is not None:

@@ -10,6 +10,7 @@ Legend: P pairs, K pictures of a prompt.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
@@ -140,12 +141,20 @@ def column_of(scores: Scores, dimension: str) -> Tensor:
     return scores.values[:, scores.names.index(dimension)] if dimension in scores.names else scores.overall
 
 
-def judge_pairs(model: RewardModel, pairs: Sequence[PreferencePair], *, dimension: str = "overall") -> Judged:
-    """Given pairs; those without a label of the dimension, or that could not be scored, are left out."""
+def judge_pairs(
+    model: RewardModel, pairs: Sequence[PreferencePair], *, dimension: str = "overall",
+    refusals: Counter[str] | None = None,
+) -> Judged:  # fmt: skip
+    """Given pairs; those without a label of the dimension, or that could not be scored, are left out: why, in the
+    reward's own words, is counted in `refusals`.
+    """
     known = [pair for pair in pairs if dimension in pair.labels]
     samples = list({id(s): s for pair in known for s in (pair.a, pair.b)}.values())
     place = {id(sample): i for i, sample in enumerate(samples)}
-    column = column_of(model(samples=samples), dimension)
+    scores = model(samples=samples)
+    if refusals is not None:
+        refusals.update(reason for reason in scores.reasons if reason is not None)
+    column = column_of(scores, dimension)
     made = Judged(
         column[[place[id(pair.a)] for pair in known]],
         column[[place[id(pair.b)] for pair in known]],

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmalign.train.skips import problems
 from mmalign.types import PreferencePair, Sample
+from rewardmodels.batching import require_kind
 from rewardmodels.clips import Clip, read_clip
 from rewardmodels.heads import Readout
 from rewardmodels.heads.scalar import CandidateHead
@@ -73,7 +74,9 @@ def _clip(model: VlmReward, media: Tensor | Path, sample: Sample, clips: Clips) 
 
 
 def unreadable(model: VlmReward, samples: Sequence[Sample], clips: Clips) -> dict[int, str]:
-    """Why samples (by their id()) cannot be read: media, or a source where most have none. Fills `clips`."""
+    """Why samples (by their id()) cannot be read: media, a source where most have none, or a kind that the model does
+    not judge. Fills `clips`.
+    """
     with_source = [sample for sample in samples if sample.source is not None]
     edits = 2 * len(with_source) >= len(samples)
 
@@ -82,6 +85,7 @@ def unreadable(model: VlmReward, samples: Sequence[Sample], clips: Clips) -> dic
             raise ValueError(
                 f"it has {'no' if edits else 'a'} source, unlike most others: split the data by task"
             )
+        require_kind(sample, model.modalities)
         for media in (sample.media, sample.source):
             if media is not None:
                 _clip(model, media, sample, clips)

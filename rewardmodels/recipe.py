@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -144,6 +144,19 @@ class Data(PairData):
 
     labels: Literal["pairs", "binary"] = "pairs"
     calibration: str | None = "shapes"
+
+
+def require_judged(data: PairData, kinds: Collection[str], mend: str, *, who: str = "the judge") -> None:
+    """ValueError for a built-in world whose media `who` judges these kinds does not judge; `mend` is what to change."""
+    places = {"pairs": data.pairs, "heldout": data.heldout}
+    if isinstance(data, Data):
+        places["calibration"] = data.calibration
+    for key, name in places.items():
+        if name is not None and name in WORLDS and WORLDS[name] not in kinds:
+            raise ValueError(
+                f"data.{key}={name} holds the kind '{WORLDS[name]}', and {who} judges {' and '.join(kinds)}: "
+                f"change {mend}"
+            )
 
 
 PAIR_LOSSES = ("bradley_terry", "rao_kupper", "davidson", "win_tie", "gaussian")

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmalign.data.labels import LABELS, Verdict, pair_verdict, summarised, verdicts, views
 from mmalign.data.records import SCHEMA, from_record, group_of, to_record
 from mmalign.data.uris import MediaStore, resolve
+from mmalign.media import is_video
 from mmalign.seeds import seed_of
-from mmalign.types import Annotation, Candidate, Comparison, PreferencePair, Sample
+from mmalign.types import Annotation, Candidate, Comparison, Modality, PreferencePair, Sample
 
 __all__ = [
     "LABELS",
@@ -27,6 +28,7 @@ __all__ = [
     "Verdict",
     "from_record",
     "group_of",
+    "kinds",
     "pair_verdict",
     "pairs",
     "permuted",
@@ -79,9 +81,32 @@ def _means(said: dict[str, list[float]]) -> dict[str, float]:
 def samples(comparison: Comparison, root: Path, *, store: MediaStore | None = None) -> list[Sample]:
     """The candidates as samples, in order; media are files, decoded when they are read."""
     place = store or MediaStore(root)
-    source = next((item.uri for item in comparison.inputs if item.role in ("source", "first_frame")), None)
+    source = _source(comparison)
     start = None if source is None else place.path(source)
     return [_sample(comparison, candidate, place, start) for candidate in comparison.candidates]
+
+
+def kinds(comparison: Comparison) -> frozenset[Modality]:
+    """What `samples` would be, told without opening their media.
+
+    >>> pair = from_record({"id": 1, "prompt": "a dog", "candidates": [{"uri": "a.mp4"}], "annotations": []})
+    >>> sorted(kinds(pair))
+    ['video']
+    """
+    if _source(comparison) is not None:
+        return frozenset({"edit"})
+    return frozenset(_kind(one, one.uri) for one in comparison.candidates if isinstance(one.uri, str))
+
+
+def _source(comparison: Comparison) -> str | None:
+    return next((item.uri for item in comparison.inputs if item.role in ("source", "first_frame")), None)
+
+
+def _kind(candidate: Candidate, uri: str) -> Modality:
+    """By the name of the medium; by what the record says where it has none, as in a table."""
+    name = PurePosixPath(uri.partition("?")[0])
+    named = bool(name.suffix) and not uri.startswith("table://")
+    return "video" if (is_video(name) if named else candidate.type == "video") else "image"
 
 
 def shuffled(comparison: Comparison, *, seed: int = 0) -> Comparison:

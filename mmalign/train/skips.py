@@ -96,8 +96,8 @@ def samples_of(items: Sequence[Item]) -> list[Sample]:
 
 @dataclass
 class Skips:
-    """`read` different comparisons so far; `lines` of them were none, `media` had some that cannot be used. First
-    reasons."""
+    """`read` different comparisons so far; `lines` of them were none, `media` had some that cannot be used. The first
+    reasons of each kind."""
 
     read: int = 0
     lines: int = 0
@@ -152,7 +152,7 @@ class Skips:
         self._known.add(mark)
         self.lines += kind == LINE
         self.media += kind == MEDIA
-        if len(self.reasons) < SHOWN:
+        if (self.lines if kind == LINE else self.media) <= SHOWN:
             self.reasons.append(f"{where}: {reason}")
 
     def require_few(self, name: str, *, last: bool = False) -> None:
@@ -182,17 +182,25 @@ class Skips:
         except ValueError as problem:
             raise ValueError(f"{problem}; what the rest taught is saved in {folder}") from None
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"read": self.read, "lines": self.lines, "media": self.media, "first": list(self.reasons)}
+    def as_dict(self, file: str = "") -> dict[str, Any]:
+        """For JSON; `file` is what was read."""
+        said = {"file": file} if file else {}
+        return said | {
+            "read": self.read,
+            "lines": self.lines,
+            "media": self.media,
+            "first": list(self.reasons),
+        }
 
-    def summary(self) -> str:
-        """For the terminal; empty where nothing was left out."""
+    def summary(self, file: str = "") -> str:
+        """For the terminal; empty where nothing was left out. `file` is what was read."""
         if not self.bad:
             return ""
         shown = "".join(f"\n  {reason}" for reason in self.reasons)
         kinds = f"{counted(self.lines, 'bad line')}, {self.media} with media or texts that cannot be used"
-        return f"left out {self.bad} of {counted(self.read, self.noun)}, each counted once ({kinds}):{shown}"
+        num = f"{self.bad} of {counted(self.read, self.noun)}"
+        place = f" in {file}" if file else ""
+        return f"left out {num}, each counted once ({kinds}){place}:{shown}"
 
     @property
     def _mend(self) -> str:

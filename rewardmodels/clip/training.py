@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from mmalign.objectives import ranking
 from mmalign.train.distributed import Processes
 from mmalign.train.skips import Skips, problems
 from mmalign.types import Loss, PreferencePair, Sample
+from rewardmodels.batching import require_kind
 from rewardmodels.clip.losses import triplet
 from rewardmodels.clip.recipe import ClipMethod, ClipRecipe
 from rewardmodels.clip.trained import ClipReward, looks_of, squared
@@ -60,7 +60,12 @@ class ClipTraining(RewardTask[ClipReward, ClipRecipe]):
 
     def _unreadable(self, samples: Sequence[Sample], seen: Seen) -> dict[int, str]:
         rule, device = self.model.scorer.rule, self.processes.device
-        return problems(samples, partial(squared, rule=rule, device=device, known=seen))
+
+        def decode(sample: Sample) -> None:
+            require_kind(sample, self.model.modalities)
+            squared(sample, rule, device, seen)
+
+        return problems(samples, decode)
 
     def _values(self, samples: Sequence[Sample], number: int, seen: Seen) -> Tensor:
         """What the loss reads (B,): values, times the learned factor where the loss has one."""

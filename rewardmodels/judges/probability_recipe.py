@@ -18,9 +18,8 @@ from rewardmodels.judges.verdict_recipe import (
     Fraction,
     JudgedPairs,
     JudgeRecipe,
-    require_judged,
 )
-from rewardmodels.recipe import WORLDS, Lora, RewardOptimizer
+from rewardmodels.recipe import WORLDS, Lora, RewardOptimizer, require_judged
 
 
 class Start(Section):

@@ -5,13 +5,12 @@ Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from mmalign.config import Checkpoint, Optimizer, Section
-from rewardmodels.recipe import WORLDS, PairData, Shapes
+from rewardmodels.recipe import WORLDS, PairData, Shapes, require_judged
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -34,16 +33,6 @@ class JudgedPairs(PairData):
         if self.heldout == self.pairs and self.pairs not in WORLDS:
             raise ValueError("heldout is the file that is trained on: give another, or null")
         return self
-
-
-def require_judged(data: PairData, kinds: Collection[str], mend: str) -> None:
-    """ValueError for a built-in world whose media a judge of these kinds does not judge; `mend` is what to change."""
-    for key, name in (("pairs", data.pairs), ("heldout", data.heldout)):
-        if name is not None and name in WORLDS and WORLDS[name] not in kinds:
-            raise ValueError(
-                f"data.{key}={name} holds the kind '{WORLDS[name]}', and the judge judges {' and '.join(kinds)}: "
-                f"change {mend}"
-            )
 
 
 class WarmUp(Section):

@@ -142,6 +142,7 @@ def test_a_bad_sample_is_nan_with_a_reason_and_harms_no_other(
         replace(samples[0], media=torch.full((3, 32, 32), float("nan"))),
         replace(samples[0], media=torch.full((3, 32, 32), 7.0)),
         replace(samples[0], media=torch.rand(1, 32, 32)),
+        replace(samples[0], media=torch.zeros(0, 3, 32, 32)),
         *([] if "video" in reward.modalities else [replace(samples[0], media=torch.rand(5, 3, 32, 32))]),
     ]
     mixed = [samples[0], *bad, samples[1]]

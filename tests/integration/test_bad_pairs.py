@@ -16,7 +16,7 @@ from mmalign.shapes import Law
 from mmalign.shapes.pairs import write_pairs
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Update
-from mmalign.train.skips import Skips
+from mmalign.train.skips import SHOWN, Skips
 from mmalign.train.trackers import read_metrics
 from pipelines import train_reward
 from rewardmodels.sources import FileSource, PairSource
@@ -56,7 +56,9 @@ def test_a_bad_line_and_two_broken_pictures_cost_themselves_only(tmp_path: Path)
     assert [reason.split(": ")[0] for reason in sorted(left_out["first"])] == [
         "train.jsonl:3", "train.jsonl:5", "train.jsonl:8",
     ]  # fmt: skip
-    assert any("left out 3 of 12 comparisons" in line and "no such file" in line for line in told)
+    assert left_out["file"] == str(path)
+    (end,) = (line for line in told if "left out 3 of 12 comparisons" in line)
+    assert f" in {path}:\n" in end and "no such file" in end
     last = read_metrics(tmp_path / "run")[-1]
     assert last["skipped_lines"] == 1 and last["skipped_media"] == 2
     assert json.loads((tmp_path / "run" / "quality.json").read_text())["left_out"] == left_out
@@ -270,3 +272,17 @@ def test_counts_are_added_up_over_processes() -> None:
     again.bad_line("a.jsonl:2", "no JSON")
     again.settle()
     assert again.as_dict() == skips.as_dict()
+
+
+def test_many_bad_lines_leave_room_for_media_that_cannot_be_used() -> None:
+    skips = Skips()
+    for number in range(1, 9):
+        skips.bad_line(f"a.jsonl:{number}", "no JSON")
+    skips.settle()
+    again = Skips()
+    again.restore(skips.state())
+    for one in (skips, again):
+        one.bad_media([("a.jsonl:9", "x.png: no such file")])
+        one.settle()
+    assert skips.reasons == again.reasons and len(skips.reasons) == SHOWN + 1
+    assert "a.jsonl:9: x.png: no such file" in skips.as_dict()["first"] and "x.png" in skips.summary()

@@ -50,10 +50,7 @@ class Row:
         value = self.data.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             return None
-        try:
-            return float(value)
-        except (TypeError, ValueError) as problem:
-            raise ValueError(f"'{name}' is {value!r} and should be a number") from problem
+        return as_number(value, name)
 
     def list_of(self, name: str, num: int | None = None) -> list[Any]:
         """A field that is a list (of `num`)."""
@@ -134,6 +131,14 @@ class Format:
     def fits(self, fields: Sequence[str]) -> bool:
         """Whether a row with these fields may be of this format."""
         return any(needed <= set(fields) for needed in self.columns)
+
+
+def as_number(value: Any, name: str) -> float:
+    """What a field says as a number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise ValueError(f"'{name}' is {value!r} and should be a number") from problem
 
 
 def joined(rows: Sequence[Row]) -> Row:

@@ -20,7 +20,9 @@ from typing import Any
 
 from mmalign.comparison import Comparison
 from mmalign.data import importing, jsonstream, tables
-from mmalign.data.importing.formats import Format, Place, Row, joined
+from mmalign.data.formats import BROKEN
+from mmalign.data.importing.formats import Format, Place, Row, as_number, joined
+from mmalign.data.importing.misfits import in_words
 from mmalign.data.records import validate
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow")
@@ -137,15 +139,16 @@ def _comparisons(
         seen.add(mark)
         try:
             made = chosen.convert(row, place)
-            if not isinstance(made, str) and float(made.meta.get("confidence", floor)) < floor:
+            sure = None if isinstance(made, str) else made.meta.get("confidence")
+            if sure is not None and as_number(sure, "confidence") < floor:
                 made = "is less certain than asked"
             if isinstance(made, str):
                 told.left_out[made] += 1
                 continue
             made = replace(made, source=chosen.name, license=chosen.license, split=place.split)
             validate(made)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as problem:
-            complain(row.where, str(problem) or type(problem).__name__)
+        except BROKEN as problem:
+            complain(row.where, in_words(problem, row, chosen, lambda one: chosen.convert(one, place)))
             continue
         told.num_comparisons += 1
         yield made
@@ -169,8 +172,8 @@ def _gathered(found: Iterator[Row], chosen: Format, complain: Callable[[str, str
     for row in found:
         try:
             name, total = chosen.gather(row)
-        except ValueError as problem:
-            complain(row.where, str(problem))
+        except BROKEN as problem:
+            complain(row.where, in_words(problem, row, chosen, chosen.gather))
             continue
         together = waiting.setdefault(name, [])
         together.append(row)
@@ -195,7 +198,7 @@ def _line_rows(file: Path, complain: Callable[[str, str], None]) -> Iterator[Row
                 continue
             try:
                 data = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
                 complain(f"{file.name}:{number}", f"is not valid JSON ({problem})")
                 continue
             if isinstance(data, dict):

@@ -302,3 +302,31 @@ def test_parts_must_share_a_kind_of_media() -> None:
     video.modalities = frozenset({"video"})
     with pytest.raises(ValueError, match="no kind of media"):
         Combined([("a", 1.0, Unsure()), ("b", 1.0, video)])
+
+
+@pytest.mark.parametrize("text", ["name: shapes-verifier", "name: mine\nrewards: [shapes-verifier]"])
+def test_a_composition_of_one_keeps_its_dimensions(text: str, tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(text)
+    plain = rewardmodels.load("shapes-verifier")
+    model = build(Reward(name=str(tmp_path / "one.yaml")))
+    samples = [Sample("a red circle", torch.full((3, 32, 32), level)) for level in (0.2, 0.9)]
+    expected, scores = plain(samples=samples), model(samples=samples)
+    assert len(plain.dimensions) > 1 and model.dimensions == scores.names == plain.dimensions
+    assert torch.equal(scores.values, expected.values) and torch.equal(scores.overall, expected.overall)
+
+
+def test_a_rule_on_one_part_changes_its_overall_only() -> None:
+    samples = [Sample("p", torch.full((3, 2, 2), 0.5))]
+    plain = Unsure()(samples=samples)
+    made = Combined([("unsure", -2.0, Unsure())], plain=True)(samples=samples)
+    assert made.names == ("good", "fine") and torch.equal(made.values, plain.values)
+    assert torch.equal(made.overall, -2.0 * plain.overall)
+    assert made.log_variance is not None and torch.equal(made.log_variance, plain.log_variance)
+    assert made.overall_log_variance is not None and plain.overall_log_variance is not None
+    assert made.overall_log_variance.exp().tolist() == pytest.approx(
+        (4 * plain.overall_log_variance.exp()).tolist()
+    )
+    tame = Combined([("unsure", 1.0, Unsure())], rule=reward({"name": "x", "combine": "zscore", "rewards": ["a"]}).rule,
+                    plain=True)(samples=samples)  # fmt: skip
+    assert tame.overall_log_variance is not None and math.isnan(tame.overall_log_variance)
+    assert Combined([("unsure", 1.0, Unsure())]).dimensions == ("unsure",)

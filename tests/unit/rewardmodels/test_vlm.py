@@ -133,3 +133,11 @@ def test_unknown_heads_and_templates_name_the_known() -> None:
         build_head("cubic", 8, 1)
     with pytest.raises(ValueError, match="media-prompt/1"):
         tiny_reward(template="nope/1")
+
+
+def test_a_clip_of_no_frames_is_nan_with_a_reason_and_harms_no_other() -> None:
+    reward, good = tiny_reward(), samples(2)
+    empty = Sample("a red circle", torch.zeros(0, 3, 32, 32))
+    scores = reward(samples=[good[0], empty, good[1]])
+    assert scores.valid.tolist() == [True, False, True] and "no frame" in str(scores.reasons[1])
+    torch.testing.assert_close(scores.overall[[0, 2]], reward(samples=good).overall)

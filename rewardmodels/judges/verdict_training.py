@@ -47,12 +47,12 @@ def rated(block: Block) -> tuple[list[Sample], Tensor]:
     return samples, block.utility.transpose(1, 2).flatten().float()
 
 
-def decided(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
-    """Pairs of one prompt with a winner, the winner first."""
+def decided(pairs: Sequence[PreferencePair], *, one_prompt: bool) -> list[PreferencePair]:
+    """Pairs with a winner, the winner first; those of `one_prompt` only, or a picture under two prompts as well."""
     made = []
     for pair in pairs:
         label = pair.labels.get("overall", 0.5)
-        if label != 0.5 and pair.a.prompt == pair.b.prompt:
+        if label != 0.5 and (pair.a.prompt == pair.b.prompt or not one_prompt):
             made.append(pair if label > 0.5 else pair.swapped())
     return made
 
@@ -161,7 +161,7 @@ class VerdictTask(_Base):
         """Answers to one bundle, drawn once, then the updates on them."""
         number = iteration * self.processes.num + self.processes.rank
         pairs = self.source.bundle(number, iteration / self.recipe.budget.iterations)
-        drawn = self._drawn(decided(pairs), iteration)
+        drawn = self._drawn(decided(pairs, one_prompt=self.model.compares), iteration)
         for _ in range(self.recipe.method.updates_per_iteration):
             yield Update(0, []) if drawn is None else Update(len(drawn.answers), [partial(self._loss, drawn)])
 

@@ -207,7 +207,7 @@ def test_the_warm_up_teaches_the_form_and_is_the_same_again() -> None:
     assert first[0].prompt == first[1].prompt
 
 
-def test_only_decided_pairs_of_one_prompt_are_used_and_the_winner_stands_first() -> None:
+def test_only_decided_pairs_are_used_and_the_winner_stands_first() -> None:
     a, b = samples(2)
     b = Sample(a.prompt, b.media)
     other = Sample("another", b.media)
@@ -218,7 +218,9 @@ def test_only_decided_pairs_of_one_prompt_are_used_and_the_winner_stands_first()
         PreferencePair("", a, other, {"overall": 1.0}),
         PreferencePair("", a, b, {}),
     ]
-    assert [(pair.a, pair.b) for pair in decided(pairs)] == [(a, b), (b, a)]
+    comparable = [(pair.a, pair.b) for pair in decided(pairs, one_prompt=True)]
+    assert comparable == [(a, b), (b, a)]
+    assert [(pair.a, pair.b) for pair in decided(pairs, one_prompt=False)] == [*comparable, (a, other)]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ Legend: P pairs.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,7 +16,7 @@ import torch
 from mmalign.shapes.annotators import Law
 from mmalign.shapes.worlds import World
 from mmalign.types import RewardModel
-from pipelines.gains import in_pairs
+from pipelines.gains import in_pairs, unjudged_as_ties
 from pipelines.train_probability import prefer
 from rewardmodels.examination import Half, Judged, judge_world, three_way, tie_threshold
 from rewardmodels.judges.pairwise import WinRate
@@ -46,7 +45,4 @@ def _judged(model: RewardModel, world: World, dimension: str, num_prompts: int, 
     )
     if isinstance(model, WinRate):
         return in_pairs(partial(prefer, model.judge), ask)
-    found = ask(model)[dimension]
-    unknown = ~found.gap.isfinite()
-    a, b = (score.masked_fill(unknown, 0.0) for score in (found.score_a, found.score_b))
-    return replace(found, score_a=a, score_b=b)
+    return unjudged_as_ties(ask(model)[dimension])

@@ -50,9 +50,13 @@ def heldout(
     )
     if isinstance(judge, OfPairs):
         return in_pairs(judge.prefer, ask)
-    found = ask(judge)["overall"]
-    scores = found.score_a.where(found.gap.isfinite(), 0.0), found.score_b.where(found.gap.isfinite(), 0.0)
-    return replace(found, score_a=scores[0], score_b=scores[1])
+    return unjudged_as_ties(ask(judge)["overall"])
+
+
+def unjudged_as_ties(found: Judged) -> Judged:
+    """With equal scores where one of a pair has none: to a measurement a tie, and wrong where there is a winner."""
+    known = found.gap.isfinite()
+    return replace(found, score_a=found.score_a.where(known, 0.0), score_b=found.score_b.where(known, 0.0))
 
 
 def in_pairs(prefer: Prefer, ask: Callable[[RewardModel], Mapping[str, Judged]]) -> Judged:

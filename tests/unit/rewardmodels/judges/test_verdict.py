@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from rewardmodels.judges.verdict_model import PAIR, POINT, VerdictModel, load_ve
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.judges.verdict_training import VerdictTask, WarmUpTask, decided, rated
 from rewardmodels.sources import ShapesSource
+from tests.unit.rewardmodels.judges.tiny_training import Redder
 from tests.unit.rewardmodels.tiny import tiny_reward
 
 NAN = float("nan")
@@ -103,26 +104,6 @@ def test_preferences_of_pairs_are_mirrored() -> None:
 
 
 # ---------------------------------------------------------------- training
-
-
-@dataclass(frozen=True)
-class Redder:
-    """People prefer the redder of a red and a green picture."""
-
-    num: int = 8
-
-    def bundle(self, number: int, progress: float) -> list[PreferencePair]:
-        streams = torch.Generator().manual_seed(number % 4)
-        made = []
-        for i in range(self.num):
-            share = torch.rand(2, generator=streams) * 0.3
-            red, green = (
-                torch.tensor([level, 1 - level, 0.0]).view(3, 1, 1).expand(3, 32, 32)
-                for level in (1 - float(share[0]), float(share[1]))
-            )
-            prompt = PROMPTS[i % 4]
-            made.append(PreferencePair(prompt, Sample(prompt, red), Sample(prompt, green), {"overall": 1.0}))
-        return made
 
 
 def recipe(**method: object) -> JudgeRecipe:

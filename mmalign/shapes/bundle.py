@@ -29,4 +29,7 @@ def model_path(name: str) -> str:
     >>> model_path("owner/model")
     'owner/model'
     """
-    return str(bundled_path(name.removeprefix(PREFIX))) if name.startswith(PREFIX) else name
+    short = name.removeprefix(PREFIX)
+    if short == name or (not (BUNDLED / short).is_dir() and Path(name).exists()):
+        return name  # somebody's own folder may be called shapes-something, too
+    return str(bundled_path(short))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import rewardmodels
 from mmalign.shapes.annotators import Law
+from mmalign.shapes.bundle import bundled_path, model_path
 from mmalign.shapes.worlds import WORLDS
 from rewardmodels.examination import against_law, judge_world
 from rewardmodels.judges.trainable import is_reward_model
@@ -30,3 +33,11 @@ def test_what_is_not_bundled_is_told() -> None:
         ValueError, match=r"no bundled model 'page-reward': there are edits-reward, .*videos-reward"
     ):
         is_reward_model("shapes-page-reward")
+
+
+def test_a_folder_of_ones_own_may_be_called_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("shapes-mine", "shapes-reward"):
+        Path(name).mkdir()
+    assert model_path("shapes-mine") == "shapes-mine" and not is_reward_model("shapes-mine")
+    assert model_path("shapes-reward") == str(bundled_path("reward"))

@@ -7,8 +7,7 @@ one writes by hand: for every file the stock processor, the stock model with its
 compared with those of `mmalign score` on the same files, so both did the same work. Bulk scoring is the whole verb:
 manifest, decoding, shards on disk, summary and report. The two take turns, and the best of the repetitions counts.
 
-N-way is a model with a `candidates` head: the N candidates of a prompt in one row, against the same candidates one by
-one, and in N rows of one batch; with a short prompt, and with a long prompt and a source, which N rows repeat.
+N-way is `benchmarks.nway`: the candidates of a prompt in one row, against the same one by one and in one batch.
 
 Memory is the peak of processes that score 1,000 and 10,000 files.
 
@@ -41,19 +40,18 @@ from transformers import (
 )
 
 import rewardmodels
+from benchmarks.nway import nway
 from benchmarks.overhead import Clock, machine
 from mmalign import media
-from mmalign.shapes import render, sample_prompts, vocabulary
+from mmalign.shapes import render, sample_prompts
 from mmalign.shapes.bundle import model_path
 from mmalign.types import Sample
 from pipelines import score
 from pipelines.settings import Score
 from rewardmodels.heads.scalar import LinearHead
-from rewardmodels.recipe import Model, Scratch
-from rewardmodels.scratch import build
 from rewardmodels.vlm import VlmReward
 
-BULK_GOAL, NWAY_GOAL, SAME = 3.0, 2.0, 1e-4
+BULK_GOAL, SAME = 3.0, 1e-4
 EXTRA_PER_ITEM = 4096.0
 """Bytes: what may be kept of an item, its name, prompt and scores; its pixels alone are 12,288."""
 
@@ -135,68 +133,6 @@ def side_by_side(num: int, repeats: int) -> dict[str, Any]:
         "plain_files_per_cpu_second": round(num / cpu["plain"], 1),
         "largest_difference": gap,
     }
-
-
-# ---------------------------------------------------------------- N candidates at once
-
-
-def nway(repeats: int, num: int = 4) -> dict[str, Any]:
-    """N candidates of a prompt in one row against N rows of one batch."""
-    words = vocabulary()
-    sizes = {"width": 128, "layers": 3, "heads": 4, "vision_width": 64, "vision_layers": 2}
-    made: dict[str, dict[str, float]] = {"short prompt": {}, "long prompt and source": {}}
-    for template in ("candidates/1", "prompt-source-media/1", "prompt-media/1"):
-        head = "candidates" if template == "candidates/1" else "linear"
-        model = Model.model_validate({"name": "bench", "scratch": sizes, "template": template, "head": head})
-        reward = build(
-            model, Scratch(**sizes), words, dimensions=("overall",), seed=0, modalities=("image", "edit")
-        ).eval()  # fmt: skip
-        for kind, times in made.items():
-            long = kind.startswith("long")
-            if head == "candidates":
-                times["together"] = best(partial(together, reward, candidates(num, long, words)), repeats)
-            elif ("source" in template) is long:
-                asked = candidates(num, long, words)
-                times["in_one_batch"] = best(partial(pointwise, reward, [asked]), repeats)
-                times["one_by_one"] = best(partial(pointwise, reward, [[one] for one in asked]), repeats)
-    found: dict[str, Any] = {"N": num, "goal": NWAY_GOAL}
-    for kind, times in made.items():
-        ratios = {
-            f"times_{way}": round(t / times["together"], 2) for way, t in times.items() if way != "together"
-        }
-        found[kind] = ratios | {f"cpu_seconds_{way}": round(t, 4) for way, t in times.items()}
-    return found
-
-
-def candidates(num: int, long: bool, words: Sequence[str]) -> list[Sample]:
-    """The candidates of one prompt; a long one has 60 words and a source."""
-    prompt = " ".join((list(words) * 10)[:60]) if long else "two red circles above a blue square"
-    images = render(["a red circle"] * (num + 1), seed=1)
-    return [Sample(prompt, image, source=images[num] if long else None) for image in images[:num]]
-
-
-@torch.no_grad()
-def together(reward: VlmReward, samples: list[Sample]) -> None:
-    for _ in range(10):
-        reward.together(samples)
-
-
-@torch.no_grad()
-def pointwise(reward: VlmReward, calls: list[list[Sample]]) -> None:
-    for _ in range(10):
-        for samples in calls:
-            reward(samples=samples)
-
-
-def best(ask: Callable[[], None], repeats: int) -> float:
-    """CPU seconds of one call."""
-    ask()
-    times = []
-    for _ in range(repeats):
-        started = Clock.now()
-        ask()
-        times.append((Clock.now() - started).cpu / 10)
-    return min(times)
 
 
 # ---------------------------------------------------------------- memory and batches

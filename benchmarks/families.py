@@ -17,8 +17,9 @@ class Family:
     """What a recipe needs changed in a world, and what its information cannot decide.
 
     `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `sums` says that
-    its overall score is a weighted sum of its dimensions, `asks` of which if not of all in the world; `longer` says in
-    which worlds it is trained for how many times the updates; `alone` says that it is trained from nothing.
+    its overall score is a weighted sum of its dimensions, `asks` of which if not of all in the world; `bits` that it
+    learns from one bit an item; `longer` says in which worlds it is trained for how many times the updates; `alone`
+    that it is trained from nothing.
     """
 
     blind: str = ""
@@ -28,6 +29,7 @@ class Family:
     measured: str = "overall"
     sums: bool = False
     asks: tuple[str, ...] = ()
+    bits: bool = False
     longer: Mapping[str, int] = field(default_factory=dict)
     alone: bool = False
 
@@ -79,6 +81,7 @@ FAMILIES: dict[str, Family] = {
     "coral-like": LEVELS,
     "soli-reward-like": Family(
         "one bit an item: differences among good ones, or among bad ones, hardly show",
+        bits=True,
         longer={"images": 2, "edits": 3, "videos": 3},
     ),
     "list-like": Family(),
@@ -87,15 +90,15 @@ FAMILIES: dict[str, Family] = {
     "edithf-like": Family("levels of single items", longer={"edits": 2, "videos": 2}),
     "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality", longer={"images": 4}),
     "pick-like": Family(CLIP, LONG, recipe="clip/pick-like", worlds=IMAGES, alone=True),
-    "hps-like": Family(CLIP, recipe="clip/hps-like", worlds=IMAGES, longer={"images": 2}),
-    "social-like": Family(CLIP, recipe="clip/social-like", worlds=IMAGES, longer={"images": 2}),
+    "hps-like": Family(CLIP, recipe="clip/hps-like", worlds=IMAGES, longer={"images": 4}),
+    "social-like": Family(CLIP, recipe="clip/social-like", worlds=IMAGES, longer={"images": 4}),
     "image-reward-like": Family(BLIP, LONG, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
     "aesthetic-like": Family(
         NO_PROMPT,
         recipe="clip/aesthetic-like",
         worlds=IMAGES,
         measured="visual_quality",
-        longer={"images": 5},
+        longer={"images": 10},
     ),
     "paco-like": Family(
         "one answer a picture: the frames of a video are pictures without times",

@@ -6,7 +6,7 @@ Published rewards start from a VLM that has learned to see, and so do these. The
 inside its bundled reward. Those of edits and videos can be made anew (`--fresh-starts`) as they were made: trained from
 nothing by the recipe `reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From its start
 a run takes the recipe of its family, `reward/<family>`, with a new head and a new template, for `--updates` updates
-(some for two to five times as many) on the endless stream of the world, whose annotators are uncertain and see ties.
+(some for two to ten times as many) on the endless stream of the world, whose annotators are uncertain and see ties.
 Judges of token probabilities (`judge/<family>`) start from the same VLM and learn the words they answer in. Of CLIP
 rewards (`clip/<family>`, images only) `pick-like` and `image-reward-like` are trained from nothing, for 8,000 updates;
 the others go on from the towers of the first for `--updates` updates. `pal-like` learns from votes that name their
@@ -17,7 +17,8 @@ give, beside the best that anyone could reach, and their ratio; the same three w
 threshold, of these annotators and of those who see many ties (`benchmarks.ties`); by dimension where there are several;
 and the probes of `rewardmodels.shape_probes`. A reward that reads no prompt is held against the best in the one
 dimension that it can know; beside one whose score is a sum of dimensions stands what the sum could reach if every
-dimension were known exactly. What each cannot know stands in `benchmarks.families`. Results go to
+dimension were known exactly; beside one that learns from one bit an item, its ratio on pairs of a good and a bad one,
+whose bits differ (`benchmarks.bits`). What each cannot know stands in `benchmarks.families`. Results go to
 `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is not run again, and what was stopped goes on.
 
 Shape legend: none; everything here is a row of a table.
@@ -35,6 +36,7 @@ from typing import Any
 import torch
 
 import rewardmodels
+from benchmarks.bits import good_against_bad
 from benchmarks.ceilings import ceiling
 from benchmarks.families import FAMILIES, NAMES
 from benchmarks.ties import many_ties
@@ -59,8 +61,9 @@ LAW = Law(temperature=0.1, theta=2.0)
 """How unsure annotators are, and their tie parameter: at equal worth a third of the answers are ties."""
 ANNOTATORS = (f"data.shapes.temperature={LAW.temperature}", f"data.shapes.theta={LAW.theta}")
 HEADINGS = (
-    "world", "family", "accuracy", "best", "ratio", "sum of dimensions", "three-way", "best", "ratio",
-    "many ties: three-way", "best", "ratio", "never a tie", "dimensions (ratio)", "wrong prompt", "identity / still",
+    "world", "family", "accuracy", "best", "ratio", "sum of dimensions", "good against bad (ratio)",
+    "three-way", "best", "ratio", "many ties: three-way", "best", "ratio", "never a tie", "dimensions (ratio)",
+    "wrong prompt", "identity / still",
     "updates", "seconds", "cannot see",
 )  # fmt: skip
 
@@ -87,7 +90,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--worlds", nargs="+", default=["images"], choices=list(NAMES))
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument(
-        "--updates", type=int, default=400, help="of each family; some take two to five times as many"
+        "--updates", type=int, default=400, help="of each family; some take two to ten times as many"
     )
     parser.add_argument(
         "--fresh-starts",
@@ -137,8 +140,11 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     asked = many_ties(
         reward, drawn_from, dimension=FAMILIES[family].measured, num_prompts=options.num_prompts
     )
+    quality = {**quality, "many_ties": asked}
+    if FAMILIES[family].bits:
+        quality["good_against_bad"] = good_against_bad(reward, drawn_from, LAW, options.num_prompts)
     probes = probe(reward, drawn_from, num=options.num_probes)
-    return as_result(family, world, {**quality, "many_ties": asked}, probes, options)
+    return as_result(family, world, quality, probes, options)
 
 
 def recipe_of(family: str) -> str:
@@ -245,6 +251,7 @@ def row(result: Mapping[str, Any]) -> list[str]:
     """One line of the table."""
     quality, probes, kind = result["quality"], result["probes"], FAMILIES[result["family"]]
     summed, many = result.get("sum_of_dimensions"), quality.get("many_ties")  # earlier results have neither
+    differing = quality.get("good_against_bad")
     parts = quality.get("dimensions", {})
     measured = parts.get(kind.measured, quality)
     dimensions = [
@@ -255,7 +262,8 @@ def row(result: Mapping[str, Any]) -> list[str]:
     second = next((name for name in probes if name != "wrong_prompt"), "")
     return [
         result["world"], result["family"], *_three(measured),
-        "-" if summed is None else f"{summed:.1%}", *_three(measured.get("three_way")),
+        "-" if summed is None else f"{summed:.1%}", "-" if differing is None else f"{differing['ratio']:.1%}",
+        *_three(measured.get("three_way")),
         *_three(many), "-" if many is None else f"{many['never'] / many['best']:.1%}",
         ", ".join(dimensions) or "-", _rate(probes.get("wrong_prompt")), _rate(probes.get(second)),
         str(quality.get("updates", "-")), str(quality.get("seconds", "-")), kind.blind or "-",

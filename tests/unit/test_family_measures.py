@@ -1,4 +1,4 @@
-"""Three ways with many ties: who knows every worth comes near the best, who knows none says ties, who errs loses."""
+"""What families are held against: who knows every worth is near the best, who knows none is not, who errs loses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from benchmarks.ties import many_ties
+from benchmarks.bits import BORDER, good_against_bad
+from benchmarks.ties import MANY, many_ties
 from mmalign.shapes.worlds import WORLDS
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels.examination import heldout
@@ -17,21 +18,22 @@ KEY = tuple[str, bytes]
 
 
 class Oracle:
-    """Scores with `sign` times the true worth."""
+    """Scores with `sign` times the true worth, or the bit that raters of two levels are likelier to give it."""
 
     name, dimensions, differentiable = "oracle", ("overall",), False
     modalities: frozenset[Modality] = frozenset({"image"})
 
-    def __init__(self, sign: float) -> None:
-        self.sign = sign
+    def __init__(self, sign: float, *, bits: bool = False) -> None:
+        self.sign, self.bits = sign, bits
         self.known: dict[KEY, float] = {}
         for half in ("calibration", "evaluation"):
             samples, worth, _ = heldout(half, WORLD, NUM, ("overall",), 0, 0.5)
             self.known |= dict(zip(map(key, samples), worth["overall"].flatten().tolist(), strict=True))
 
     def __call__(self, *, samples: Sequence[Sample]) -> Scores:
-        values = [self.sign * self.known[key(sample)] for sample in samples]
-        return Scores.of(torch.tensor(values)[:, None], self.dimensions)
+        worth = torch.tensor([self.known[key(sample)] for sample in samples])
+        told = (worth > BORDER).float() if self.bits else worth
+        return Scores.of(self.sign * told[:, None], self.dimensions)
 
 
 def key(sample: Sample) -> KEY:
@@ -50,3 +52,19 @@ def test_many_ties(sign: float, low: float, high: float) -> None:
     assert found["never"] < 0.95 * found["best"] and found["threshold"] >= 0
     if sign == 1:
         assert found["expected"] > found["never"]  # ties are said, and rightly
+
+
+@pytest.mark.parametrize(
+    ("oracle", "low", "high"),
+    [
+        (Oracle(1.0), 1.0, 1.0),
+        (Oracle(1.0, bits=True), 1.0, 1.0),
+        (Oracle(0.0), 0.5, 0.55),
+        (Oracle(-1.0), 0.0, 0.1),
+    ],
+    ids=["worth", "bits", "none", "worst"],
+)
+def test_good_against_bad(oracle: Oracle, low: float, high: float) -> None:
+    """Bits decide every pair of a good and a bad one, and few of the others."""
+    found = good_against_bad(oracle, WORLD, MANY, NUM)
+    assert low <= found["ratio"] <= high and 0.2 < found["share"] < 0.6

@@ -1,4 +1,4 @@
-"""Judges of pairs in both orders and in groups, on answers in published formats and on checkpoints in published layouts.
+"""Judges of pairs in both orders and in groups: on answers in published formats, and on published layouts.
 
 The formats are those of the inference code of UnifiedReward-Think, -Flex, -Edit and -2.0; the sentences in them are
 ours.

@@ -60,7 +60,9 @@ def _of_pictures(
 ) -> tuple[Check, ...]:
     """VQAScore as the judge has it, the gates, and the others in their order."""
     if len(asked) != ASKED:
-        raise ValueError(f"{questions} has {len(asked)} questions, the list for pictures has {ASKED}")
+        raise ValueError(
+            f"{questions} has {len(asked)} questions, the list for pictures has {ASKED}: give its ..._qa_select.txt"
+        )
     shows = [check for check in own.checks if check.probability]
     if len(shows) != 1:
         raise ValueError("the list for pictures needs a judge with one check that is a probability")
@@ -82,5 +84,8 @@ def _of_pictures(
 def _numbers(held: Any, num: int, path: str | Path) -> list[float]:
     if not isinstance(held, list) or len(held) != num or not all(isinstance(w, int | float) for w in held):
         has = f"{len(held)} entries" if isinstance(held, list) else type(held).__name__
-        raise ValueError(f"{path} must hold {num} weights for these questions, it has {has}")
+        raise ValueError(
+            f"{path} must hold {num} weights for these questions, it has {has}: the questions that were "
+            "weighed are those of a ..._qa_select.txt"
+        )
     return [float(w) for w in held]

@@ -17,6 +17,7 @@ from mmalign.composition import Reward, with_files
 from mmalign.config import Recipe
 from mmalign.data import formats
 from mmalign.data.labels import PairLabel, annotator_of, views
+from mmalign.data.rows import open_rows
 from mmalign.lines import numbered_lines
 from rewardmodels.catalog import require_known
 
@@ -153,6 +154,27 @@ def require_comparisons(key: str, name: str, dimensions: Collection[str], said: 
     raise ValueError(
         f"'{key}': {name} holds no {WANTED[said]} of {' or '.join(dimensions)}; it has {', '.join(found)}"
     )
+
+
+def require_every(key: str, name: str, dimensions: Collection[str]) -> None:
+    """ValueError for the first pair of a file that is decided in some of the dimensions and not in all of them."""
+    rows = open_rows(Path(name))
+    for place in range(len(rows)):
+        try:
+            labels = _pairs(formats.parsed(rows.record(place)), dimensions)
+        except formats.BROKEN:
+            continue
+        decided: dict[tuple[int, ...], set[str]] = {}
+        for label in labels:
+            if label.p is not None:
+                decided.setdefault(tuple(sorted((label.i, label.j))), set()).add(label.dim)
+        for said in decided.values():
+            lacking = [dim for dim in dimensions if dim not in said]
+            if lacking:
+                raise ValueError(
+                    f"'{key}': {name}:{rows.number(place)} has a pair without a label of {' and '.join(lacking)}: "
+                    "method.fit_overall needs all of them; label it, leave the pair out, or set it to false"
+                )
 
 
 def decides(comparison: Comparison, dimensions: Collection[str]) -> bool:

@@ -6,18 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmalign.config import find_recipe, load_config
 from mmalign.console import counted
 from mmalign.data.rows import open_rows
 from mmalign.strict import read_yaml
 from pipelines import checks
+from rewardmodels.catalog import CONFIG
 from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.judges.probability_recipe import SCHEMAS, ChecklistRecipe, ProbabilityRecipe, kind_of
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.plural_recipe import PluralRecipe
-from rewardmodels.recipe import RATING_LOSSES, WORLDS, PairData, RewardRecipe
+from rewardmodels.recipe import RATING_LOSSES, WORLDS, PairData, RewardRecipe, places_of
 from rewardmodels.recipe import Budget as PairBudget
+from rewardmodels.settings import record_of
 
 Trained = RewardRecipe | ClipRecipe
 Judged = JudgeRecipe | ProbabilityRecipe | ChecklistRecipe
@@ -83,11 +86,51 @@ def require_data(recipe: AnyRecipe) -> None:
         wanted = checks.rates if rated else checks.decides
         _require("data.pairs", recipe.data.pairs, WORLDS, recipe.method.label_dimensions, wanted)
         measured = tuple(dict.fromkeys(("overall", *recipe.method.dimensions)))
+        if isinstance(recipe, ClipRecipe):
+            measured = recipe.method.dimensions  # a label of another dimension says nothing of its one score
         _require("data.heldout", recipe.data.heldout, WORLDS, measured, checks.decides)
         _require("data.calibration", recipe.data.calibration, WORLDS, measured, checks.decides)
     else:
         _require("data.pairs", recipe.data.pairs, WORLDS, ("overall",), checks.prefers)
         _require("data.heldout", recipe.data.heldout, WORLDS, ("overall",), checks.decides)
+    if not isinstance(recipe, PluralRecipe):
+        require_kinds(recipe)
+    if isinstance(recipe, RewardRecipe) and recipe.method.fit_overall:
+        require_every(recipe)
+
+
+def require_kinds(recipe: Trained | Judged) -> None:
+    """ValueError for files of another kind than the model or the judge judges, which the recipe or its start says."""
+    if all(name in WORLDS for name in places_of(recipe.data).values()):
+        return
+    from rewardmodels import kinds  # imports torch
+
+    if isinstance(recipe, JudgeRecipe):
+        kinds.require_kinds(recipe.data, ("image",), "the data")
+    elif isinstance(recipe, ProbabilityRecipe | ChecklistRecipe):
+        judged = recipe.judge.settings.modalities
+        kinds.require_kinds(recipe.data, judged, "one of data and judge.asks.modalities")
+    else:
+        chosen = recipe.model.modalities or kinds.kinds_of(recipe.data)
+        judged, mend = saved_kinds(recipe.model.path) or chosen, "one of data and model.modalities"
+        kinds.require_kinds(recipe.data, judged, mend, who="the reward")
+
+
+def saved_kinds(path: str | None) -> tuple[Any, ...]:
+    """What a reward that is gone on from judges; nothing where there is none, or none that this project saved."""
+    if path is None:
+        return ()
+    from mmalign.shapes.bundle import model_path  # imports torch, like all of the world
+
+    file = Path(model_path(path)) / CONFIG
+    return tuple(record_of(file).get("modalities", ())) if file.is_file() else ()
+
+
+def require_every(recipe: RewardRecipe) -> None:
+    """ValueError for a calibration file that does not say all that the overall score is fitted on."""
+    name, dimensions = recipe.data.calibration, recipe.method.dimensions
+    if name is not None and name not in WORLDS and len(dimensions) > 1:
+        checks.require_every("data.calibration", name, ("overall", *dimensions))
 
 
 def _require(

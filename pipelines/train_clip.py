@@ -27,7 +27,7 @@ from rewardmodels.clip.recipe import ClipRecipe
 from rewardmodels.clip.trained import ClipReward
 from rewardmodels.clip.training import ClipTraining
 from rewardmodels.examination import Half, Judged, accuracy, calibration_error
-from rewardmodels.recipe import require_judged
+from rewardmodels.kinds import require_kinds
 
 
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def compose(recipe: ClipRecipe, processes: Processes) -> tuple[Trainer, ClipTrai
     world = WORLDS.get(recipe.data.pairs)
     words = vocabulary() if world is None else world.words()
     model = starts.start(recipe.model, words, dimension=recipe.method.dimension, seed=recipe.seed)
-    require_judged(recipe.data, sorted(model.modalities), "the data", who="the reward")
+    require_kinds(recipe.data, sorted(model.modalities), "the data", who="the reward")
     skips = None if recipe.data.pairs in WORLDS else Skips()
     source = train_reward.build_source(recipe, skips)
     task = ClipTraining(model, recipe, source, processes, examine=partial(examine, recipe), skips=skips)

@@ -22,6 +22,7 @@ from mmalign.train.loop import Run, Trainer
 from mmalign.train.skips import Skips, problems
 from mmalign.types import PreferencePair, Sample
 from pipelines.gains import OfPairs, compared, gain_line, heldout, in_brief, line
+from pipelines.plans import require_kinds
 from pipelines.runs import Say, begin, plan, report_left_out, require_learned, write_config, write_quality
 from rewardmodels.examination import Judged
 from rewardmodels.judges.verdict_model import VerdictModel, start_from
@@ -33,6 +34,7 @@ from rewardmodels.sources import source_of
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
     """Both stages to the end (or on from their newest checkpoints), measured before and after. Gives the figures."""
     recipe = load_config(config, overrides, JudgeRecipe)
+    require_kinds(recipe)
     folder = Path(recipe.output)
     processes, tell = begin(recipe, say)
     if processes.is_main:

@@ -23,6 +23,7 @@ from mmalign.train.loop import Trainer
 from mmalign.train.skips import Skips, samples_of, usable
 from mmalign.types import Sample
 from pipelines.gains import OfPairs, compared, gain_line, heldout, in_brief, line
+from pipelines.plans import require_kinds
 from pipelines.runs import (
     Say,
     begin,
@@ -52,6 +53,7 @@ NAME = "probability"
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
     """Train to the end (or on from the newest checkpoint), measured before and after. Gives the figures."""
     recipe = load_config(config, overrides, ProbabilityRecipe)
+    require_kinds(recipe)
     folder = Path(recipe.output)
     processes, tell = begin(recipe, say)
     if processes.is_main:
@@ -91,6 +93,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
 def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
     """Learn the weights of a checklist from pairs, measured before (the judge file's weights) and after."""
     recipe = load_config(config, overrides, ChecklistRecipe)
+    require_kinds(recipe)
     folder = Path(recipe.output)
     write_config(recipe, folder)
     skips = None if recipe.data.pairs in WORLDS else Skips()

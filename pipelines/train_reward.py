@@ -43,10 +43,11 @@ from rewardmodels.examination import (
     tie_threshold,
 )
 from rewardmodels.fresh import from_backbone
-from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe, require_judged
+from rewardmodels.kinds import kinds_of, require_kinds
+from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe, places_of
 from rewardmodels.scratch import build, settings_of
 from rewardmodels.settings import RewardSettings
-from rewardmodels.sources import FileSource, PairSource, kinds_of, law_of, source_of
+from rewardmodels.sources import FileSource, PairSource, law_of, source_of
 from rewardmodels.task import RewardTask
 from rewardmodels.training import RewardTraining
 from rewardmodels.vlm import VlmReward, load_folder
@@ -95,7 +96,7 @@ def train(
 
 def require_data(data: Data) -> None:
     """ValueError for pairs that are neither a built-in world nor a file."""
-    named = {"data.pairs": data.pairs, "data.heldout": data.heldout, "data.calibration": data.calibration}
+    named = {f"data.{key}": name for key, name in places_of(data).items()}
     checks.require_files(named, tuple(WORLDS))
 
 
@@ -103,9 +104,7 @@ def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, Reward
     """Model, pairs and examination put together, ready to train; and the task it trains."""
     skips = None if recipe.data.pairs in WORLDS else Skips()
     model = build_model(recipe)
-    require_judged(
-        recipe.data, sorted(model.modalities), "one of data and model.modalities", who="the reward"
-    )
+    require_kinds(recipe.data, sorted(model.modalities), "one of data and model.modalities", who="the reward")
     task = RewardTraining(
         model, recipe, build_source(recipe, skips), processes, examine=partial(examine, recipe),
         skips=skips,

@@ -146,13 +146,18 @@ class Data(PairData):
     calibration: str | None = "shapes"
 
 
-def require_judged(data: PairData, kinds: Collection[str], mend: str, *, who: str = "the judge") -> None:
-    """ValueError for a built-in world whose media `who` judges these kinds does not judge; `mend` is what to change."""
+def places_of(data: PairData) -> dict[str, str]:
+    """The worlds or files that data name, by their keys."""
     places = {"pairs": data.pairs, "heldout": data.heldout}
     if isinstance(data, Data):
         places["calibration"] = data.calibration
-    for key, name in places.items():
-        if name is not None and name in WORLDS and WORLDS[name] not in kinds:
+    return {key: name for key, name in places.items() if name is not None}
+
+
+def require_judged(data: PairData, kinds: Collection[str], mend: str, *, who: str = "the judge") -> None:
+    """ValueError for a built-in world whose media `who` judges these kinds does not judge; `mend` is what to change."""
+    for key, name in places_of(data).items():
+        if name in WORLDS and WORLDS[name] not in kinds:
             raise ValueError(
                 f"data.{key}={name} holds the kind '{WORLDS[name]}', and {who} judges {' and '.join(kinds)}: "
                 f"change {mend}"

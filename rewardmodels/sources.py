@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import torch
 
-from mmalign.data.comparisons import kinds, pairs
-from mmalign.data.formats import BROKEN, in_words, parsed, read
+from mmalign.data.comparisons import pairs
+from mmalign.data.formats import BROKEN, in_words, parsed
 from mmalign.data.rows import Rows, open_rows
 from mmalign.seeds import generator, seed_of
 from mmalign.shapes.annotators import Law
@@ -25,7 +25,7 @@ from mmalign.shapes.pairs import Block, preference_pairs, samples_of
 from mmalign.shapes.ratings import TOPS, rate
 from mmalign.shapes.worlds import WORLDS, World
 from mmalign.train.skips import WHERE, Skips
-from mmalign.types import Comparison, Modality, PreferencePair, Sample
+from mmalign.types import Comparison, PreferencePair, Sample
 from rewardmodels.losses import RATINGS
 from rewardmodels.ratings import cross_pairs, rated_samples
 from rewardmodels.recipe import PairData, Shapes
@@ -230,16 +230,6 @@ def source_of(
         return ShapesSource(data.shapes, seed, world=world, dimensions=dimensions, binary=binary)
     num = data.comparisons_per_bundle
     return of_file(Path(data.pairs), num, seed, dimensions, binary=binary, skips=skips)
-
-
-def kinds_of(data: PairData) -> tuple[Modality, ...]:
-    """What the training pairs hold, by name; of a file no medium is opened, and bad lines are passed by."""
-    if data.pairs in WORLDS:
-        return (WORLDS[data.pairs].modality,)
-    found: set[Modality] = set()
-    for comparison in read(data.pairs, on_error=lambda _line, _reason: None):
-        found |= kinds(comparison)
-    return tuple(sorted(found)) or ("image",)
 
 
 def _placed(sample: Sample, where: str) -> Sample:

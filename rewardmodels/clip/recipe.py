@@ -5,12 +5,15 @@ It shares data, optimiser, budget and evaluation with other reward training (`re
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from mmalign.config import Checkpoint, Section
 from rewardmodels.recipe import Budget, Data, Evaluation, Fraction, Lora, RewardOptimizer
+
+if TYPE_CHECKING:
+    from mmalign.types import Modality
 
 Score = Literal["logit", "cosine", "head", "blip"]
 Part = Literal["all", "frozen", "lora"] | PositiveInt
@@ -94,6 +97,11 @@ class ClipModel(Section):
     def reads_prompt(self) -> bool:
         """Whether prompts matter to the score."""
         return self.score != "head" or self.head.reads == "picture-prompt"
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What it judges: no source is seen, so only a head on the picture alone can be of edits."""
+        return ("image", "video") if self.reads_prompt else ("image", "edit", "video")
 
 
 class ClipMethod(Section):

@@ -60,9 +60,8 @@ def start(model: ClipModel, words: Sequence[str], *, dimension: str, seed: int =
             scorer = _on_towers(model, words, None if saved is None else saved.scorer.encoder)
     published = model.score == "blip" and model.scratch is None
     settings = ClipSettings(
-        model.name, model.score, (dimension,),
-        ("image", "video") if model.reads_prompt else ("image", "edit", "video"),
-        asdict(scorer.rule), model.prefix, model.head.activation,
+        model.name, model.score, (dimension,), model.modalities, asdict(scorer.rule), model.prefix,
+        model.head.activation,
         mean=(MEAN if published else 0.0,), std=(STD if published else 1.0,),
     )  # fmt: skip
     return ClipReward(scorer, settings)

@@ -4,10 +4,12 @@ VisionReward (arXiv 2412.21059): each answer is +1 or -1, the score is linear in
 logistic regression that predicts from the difference of two answer sheets which picture people prefer. Questions whose
 subject is absent (no face, no hands) count 0. For pictures the prompt comes in as one term more, VQAScore's P(yes) that
 the picture shows it, on [0, 1] and weighing 2.354 (`probability` of a check); for videos three questions of the list
-itself hold the prompt.
+itself hold the prompt, none shuts another, and the published score is a mean, not a sum: weights are a 29th of theirs.
 
-Differences from the paper: answers are 2 P(yes) - 1 unless `hard`; the questions are ours; alignment is asked of the
-same model (theirs: CLIP-FlanT5-XXL); until weights are learned, our other questions share the total of theirs equally.
+Differences from the paper: answers are 2 P(yes) - 1 unless `hard`; the questions are ours (`published_checklist` reads
+theirs from their repository); alignment is asked of the same model (theirs: CLIP-FlanT5-XXL); until weights are
+learned, our other questions share the total of theirs equally; a video is shown as 8 frames from first to last (theirs:
+one a second, at most 24).
 
 Legend: B samples, P pairs, Q questions.
 """
@@ -135,6 +137,10 @@ class ChecklistReward:
 def read_weights(path: str | Path, checklist: Checklist) -> tuple[float, ...]:
     """What `save_weights` wrote; its questions must be those of the checklist."""
     record = json.loads(Path(path).read_text(encoding="utf-8"))
+    if isinstance(record, list) or "coef" in record:
+        raise ValueError(
+            f"{path} has VisionReward's own weights, for its own questions: give checklist_file too"
+        )
     names = [check.name for check in checklist.checks]
     if not isinstance(record, dict) or sorted(record) != sorted(names):
         raise ValueError(f"{path} must hold one weight for each of {', '.join(names)}")

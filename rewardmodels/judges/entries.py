@@ -97,6 +97,14 @@ LINES: Mapping[str, Mapping[str, Any]] = {
         "weighted sum of alignment in [0, 1] and answers in [-1, 1]", IMAGES, MODEL,
         "Qwen/Qwen2.5-VL-7B-Instruct", "16 GB",
     ),
+    "visionreward-video": _line(
+        "VisionReward for videos as frames: a checklist, three of its questions about the prompt",
+        (
+            "all_shown", "most_shown", "some_shown", "composed", "camera", "colours", "light", "mood", "whole", "kept",
+            "dynamic", "smooth", "natural", "steady", "detailed", "writing", "spelled", "physical",
+        ),
+        "weighted mean of answers in [-1, 1]", ("video",), MODEL, "Qwen/Qwen2.5-VL-7B-Instruct", "16 GB",
+    ),
     "rewarddance": _line(
         "RewardDance: P(yes) that the candidate beats the reference in metadata['reference'], decided first",
         ("better",), "[0, 1]", IMAGES, MODEL, beside="reference",

@@ -25,6 +25,7 @@ from rewardmodels.judges.endpoint import Endpoint
 from rewardmodels.judges.pairwise import PairJudge
 from rewardmodels.judges.principles import PrincipleReward
 from rewardmodels.judges.probability import DigitReward, EchoReward, YesNoReward
+from rewardmodels.judges.published_checklist import with_questions
 from rewardmodels.judges.settings import (
     Checklist,
     Critiqued,
@@ -52,11 +53,13 @@ def load_judge(
     model: str | None = None,
     engine: Engine | None = None,
     template_file: Templates | None = None,
+    checklist_file: str | None = None,
     weights_file: str | None = None,
     scorer: str | Mapping[str, Any] | None = None,
     cache: str | None = None,
     passes: int | None = None,
     min_mass: float | None = None,
+    hard: bool | None = None,
     seed: int = 0,
     batch_size: int = 8,
     device: str = "cpu",
@@ -75,11 +78,15 @@ def load_judge(
     - path: folder or hub id of the model (with `base` for an adapter); left out, the published checkpoint
     - server, model: an OpenAI-compatible URL and the name it serves the model under; instead of `path`
     - template_file: your text in place of our wording, or a mapping from question to file
+    - weights_file: what a checklist has learned; with checklist_file, VisionReward's own weights for its own questions
+    - hard: answers of a checklist are 1 or -1, as VisionReward counts them
     - scorer: the reward that reads a critique: a folder, or a reward as YAML writes it (name, options); without path
       and server the critique is metadata["critique"]
     - cache: a file that keeps answers; max_requests, max_tokens_total, max_seconds: what a server may be asked
     """
-    settings = _changed(read_judge(config), passes=passes, min_mass=min_mass)
+    settings = _changed(read_judge(config), passes=passes, min_mass=min_mass, hard=hard)
+    if checklist_file is not None:
+        settings, weights_file = with_questions(settings, checklist_file, weights_file), None
     budget = Budget(max_requests, max_tokens_total, max_seconds)
     speaker = engine or _engine(
         settings, path=path, base=base, server=server, model=model, cache=cache, batch_size=batch_size,

@@ -70,6 +70,7 @@ TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
     "paco-reward": lambda folder: {"min_mass": 0.0, **_model(folder)},
     "promptecho": _model,
     "visionreward": _said,
+    "visionreward-video": _said,
     "unifiedreward-image": _said,
     "unifiedreward-video": _said,
     "rationalrewards-t2i": _said,

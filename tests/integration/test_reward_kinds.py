@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,13 @@ import rewardmodels
 from mmalign.media import write
 from mmalign.shapes import Law
 from mmalign.shapes.pairs import write_pairs
+from mmalign.train.loop import Update
 from mmalign.types import Sample
-from pipelines import train_clip, train_reward
+from pipelines import plans, train_clip, train_reward
+from rewardmodels.recipe import RewardRecipe
+from rewardmodels.training import RewardTraining
 from tests.integration.test_train_reward import TINY, quiet
+from tests.unit.rewardmodels.tiny import tiny_reward
 
 EDITS = [
     *TINY,
@@ -65,7 +71,9 @@ def test_what_a_recipe_says_it_judges_is_all_it_learns(tmp_path: Path) -> None:
         "model.modalities=[video]",
         f"output={tmp_path / 'run'}",
     ]
-    with pytest.raises(ValueError, match=r"4 of 4 comparisons cannot be used \(.*judges video, not edit"):
+    with pytest.raises(
+        ValueError, match=r"'edit' \(first in line 1, 4 of 4 comp.*, and the reward judges video:"
+    ):
         train_reward.run("reward/edit-reward-like", [*EDITS, *more], say=quiet)
     for key in ("pairs", "heldout"):
         wrong = [
@@ -82,17 +90,36 @@ def test_what_a_recipe_says_it_judges_is_all_it_learns(tmp_path: Path) -> None:
             )
 
 
-def test_heldout_pairs_of_another_kind_are_refused_in_the_rewards_words(tmp_path: Path) -> None:
+def no_updates(self: RewardTraining, iteration: int) -> Iterator[Update]:
+    raise AssertionError("trained before its data were refused")
+
+
+def test_heldout_pairs_of_another_kind_are_refused_before_the_first_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     edits, pictures = pairs_of("edit", tmp_path / "edits"), pairs_of("image", tmp_path / "pictures")
     more = [f"data.pairs={edits}", f"data.heldout={pictures}", f"output={tmp_path / 'run'}"]
-    with pytest.raises(ValueError, match=r"could not be judged \(this reward judges edit, not image\)"):
+    monkeypatch.setattr(RewardTraining, "updates", no_updates)
+    with pytest.raises(
+        ValueError, match=r"data.heldout=.* the kind 'image' .*the reward judges edit: change"
+    ):
         train_reward.run("reward/edit-reward-like", [*EDITS, *more], say=quiet)
+
+
+def test_what_a_saved_reward_judges_decides_for_the_files_it_goes_on_with(tmp_path: Path) -> None:
+    folder, path = tiny_reward().save(tmp_path / "reward"), pairs_of("video", tmp_path / "data", 2)
+    words = ["model.scratch=null", f"model.path={folder}", f"data.pairs={path}"]
+    problem = r"data.pairs=.* the kind 'video' .*the reward judges image: change"
+    for refuse in (train_reward.run, partial(plans.resolve, schema=RewardRecipe)):
+        with pytest.raises(ValueError, match=problem):
+            refuse("reward/shapes", [*words, f"output={tmp_path / 'run'}"])
 
 
 def test_a_clip_reward_that_sees_no_source_does_not_learn_edits_from_a_file(tmp_path: Path) -> None:
     path = pairs_of("edit", tmp_path / "data", 4)
     more = ["budget.updates=1", "data.heldout=null", "data.calibration=null", f"output={tmp_path / 'run'}"]
     with pytest.raises(
-        ValueError, match=r"4 of 4 comparisons cannot be used \(.*judges image, video, not edit"
+        ValueError,
+        match=r"'edit' \(first in line 1, 4 of 4 comparisons\), and the reward judges image and video",
     ):
         train_clip.run("clip/pick-like", [*more, f"data.pairs={path}"], say=quiet)

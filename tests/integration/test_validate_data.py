@@ -112,3 +112,66 @@ def test_good_files_pass_and_are_counted(tmp_path: Path, capsys: pytest.CaptureF
         more = ["rewards=[]"] if recipe.startswith("dpo") else []
         assert call("validate", recipe, f"{key}={file}", *more) == 0
         assert not more or "data: 10 decided pairs, 0 ties" in capsys.readouterr().out
+
+
+CLIPS = {"candidates": [{"id": "a", "uri": "a.mp4"}, {"id": "b", "uri": "b.mp4"}]}
+EDITED = {"inputs": [{"role": "source", "type": "image", "uri": "s.png"}]}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "more", "kind", "judges"),
+    [
+        ("reward/shapes", "heldout", CLIPS, "video", "the reward judges image"),
+        ("reward/shapes", "calibration", EDITED, "edit", "the reward judges image"),
+        ("reward/edit-reward-like", "heldout", {}, "image", "the reward judges edit"),
+        ("clip/pick-like", "heldout", EDITED, "edit", "the reward judges image and video"),
+        ("judge/shapes", "heldout", CLIPS, "video", "the judge judges image"),
+        ("judge/paco-like", "heldout", EDITED, "edit", "the judge judges image"),
+        ("judge/checklist-like", "pairs", CLIPS, "video", "the judge judges image"),
+    ],
+)
+def test_files_of_another_kind_are_refused_at_the_start(
+    recipe: str, key: str, more: dict[str, Any], kind: str, judges: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data.jsonl", "no json", *[comparison(PAIR, **more)] * 3)
+    for verb in ("validate", VERBS[recipe.split("/")[0]]):
+        error = told([verb, recipe, f"data.{key}=data.jsonl"], capsys)
+        assert f"data.{key}=data.jsonl holds the kind '{kind}' (first in line 2, 3 of 3 comparisons)" in error
+        assert f"and {judges}" in error and ": change " in error
+    assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
+
+
+def test_a_few_comparisons_of_another_kind_are_left_out_as_ever(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [comparison(PAIR)] * 30 + [comparison(PAIR, **CLIPS)] * 16
+    words = ["validate", "reward/shapes", f"data.heldout={tmp_path / 'data.jsonl'}"]
+    write(tmp_path / "data.jsonl", *rows)
+    assert call(*words) == 0  # no more than 10 and a fifth of them
+    write(tmp_path / "data.jsonl", *rows, *[comparison(PAIR, **CLIPS)] * 10)
+    assert "(first in line 31, 26 of 56 comparisons)" in told(words, capsys)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "sentence"),
+    [
+        ("clip/aesthetic-like", "heldout", "holds no preferences of visual_quality; it has overall (pair)"),
+        (
+            "reward/edit-reward-like",
+            "calibration",
+            "data.jsonl:2 has a pair without a label of instruction_following",
+        ),
+    ],
+)
+def test_dimensions_that_are_missing_are_told_at_the_start(
+    recipe: str, key: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = [PAIR | {"dim": name} for name in ("overall", "instruction_following", "visual_quality")]
+    rows = [comparison(*every, **EDITED), comparison(every[0], every[2], **EDITED)]
+    if key == "heldout":
+        rows = [comparison(PAIR)]
+    file = write(tmp_path / "data.jsonl", *rows)
+    for verb in ("validate", "train-reward"):
+        assert sentence in told([verb, recipe, f"data.{key}={file}"], capsys)

@@ -11,15 +11,17 @@ import pytest
 
 from mmalign.__main__ import main
 
+PROMPTS = ("a red circle", "two blue squares", "a green cross")
 CANDIDATES = [{"id": "a", "uri": "a.png"}, {"id": "b", "uri": "b.png"}]
 PAIR = {"dim": "overall", "kind": "pair", "i": 0, "j": 1, "label": "i"}
 TIE = PAIR | {"label": "tie"}
 RATING = {"dim": "quality", "kind": "rating", "scores": [1, 2], "min": 1, "max": 4}
 
 
-def call(*words: str) -> int:
+def call(*words: object) -> int:
+    """The exit code of a command."""
     with pytest.raises(SystemExit) as stop:
-        main(list(words))
+        main([str(word) for word in words])
     return int(stop.value.code or 0)
 
 
@@ -29,6 +31,11 @@ def told(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
     error = capsys.readouterr().err.strip()
     assert error.startswith("mmalign: ") and "\n" not in error
     return error
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """A JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write(path: Path, *rows: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Reward-model losses: hand-computed values, mirrored pairs, ties without gradient, masks."""
+"""Losses of pairs: hand-computed values, mirrored pairs, ties without gradient, masks."""
 
 from __future__ import annotations
 
@@ -11,20 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmalign.objectives.ordinal import binary, coral, corn, corn_survival, regression
-from mmalign.objectives.ranking import all_pairs, choice, plackett_luce
 from mmalign.objectives.reward import bradley_terry, davidson, gaussian, rao_kupper
 from mmalign.types import Loss
-
-NAN = math.nan
-
-
-def t(*values: float) -> Tensor:
-    return torch.tensor(values)
-
-
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
+from tests.unit.objectives.by_hand import NAN, sigmoid, t
 
 
 def with_ties(loss: Callable[..., Loss], **fixed: Any) -> Callable[..., Loss]:
@@ -222,100 +211,3 @@ def test_extreme_scores_stay_finite() -> None:
         value = loss(score_a=a, score_b=t(0.0, 0.0), label=t(0.0, 1.0)).per_sample
         value.sum().backward()
         assert value.isfinite().all() and a.grad is not None and a.grad.isfinite().all()
-
-
-def test_regression_masks_missing_ratings() -> None:
-    score, target = torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, NAN]])
-    assert regression(score=score, target=target, centre=2.5).per_sample.item() == pytest.approx(0.25)
-    huber = regression(score=score, target=target, kind="huber", delta=1.0)
-    assert huber.per_sample.item() == pytest.approx(2.5)
-
-
-def test_good_or_bad_by_hand() -> None:
-    score = torch.tensor([[0.4, -1.0], [2.0, 3.0]])
-    made = binary(score=score, target=torch.tensor([[1.0, 0.25], [0.0, NAN]]))
-    soft = -0.25 * math.log(sigmoid(-1)) - 0.75 * math.log(sigmoid(1))
-    expected = [-math.log(sigmoid(0.4)) + soft, -math.log(sigmoid(-2))]
-    assert made.per_sample.tolist() == pytest.approx(expected, rel=1e-5)
-    assert made.metrics["accuracy"].item() == pytest.approx(2 / 3)
-    published = binary(score=t(0.4), target=t(1.0), label_smoothing=0.05).per_sample  # their e = 0.1
-    assert published.item() == pytest.approx(
-        -0.95 * math.log(sigmoid(0.4)) - 0.05 * math.log(sigmoid(-0.4)), rel=1e-5
-    )
-    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
-        binary(score=t(0.0), target=t(2.0))
-
-
-def test_good_items_are_pulled_up_bad_ones_down_and_exchanging_the_words_mirrors_the_loss() -> None:
-    score = t(0.0, 0.0, 0.0, 5.0).requires_grad_()
-    made = binary(score=score, target=t(1.0, 0.0, 0.5, NAN))
-    made.per_sample.sum().backward()
-    assert score.grad is not None and score.grad.tolist() == [-0.5, 0.5, 0.0, 0.0]
-    mirrored = binary(score=-score, target=t(0.0, 1.0, 0.5, NAN))
-    torch.testing.assert_close(made.per_sample, mirrored.per_sample)
-
-
-def test_corn_by_hand() -> None:
-    logits = torch.tensor([[0.4, -0.3], [0.4, -0.3], [0.4, -0.3], [0.4, -0.3]])
-    loss = corn(logits=logits, target=torch.tensor([0, 1, 2, -1]))
-    first, second = sigmoid(0.4), sigmoid(-0.3)
-    expected = [
-        -math.log(1 - first),
-        -math.log(first) - math.log(1 - second),
-        -math.log(first) - math.log(second),
-        0.0,
-    ]
-    assert loss.per_sample.tolist() == pytest.approx(expected, abs=1e-6)
-    assert corn_survival(logits)[0].tolist() == pytest.approx([first, first * second])
-
-
-def test_coral_by_hand() -> None:
-    loss = coral(score=t(0.5), biases=t(1.0, -1.0), target=torch.tensor([1]))
-    assert loss.per_sample.item() == pytest.approx(
-        -math.log(sigmoid(1.5)) - math.log(1 - sigmoid(-0.5)), rel=1e-5
-    )
-
-
-def test_plackett_luce_by_hand() -> None:
-    scores, ranks = torch.tensor([[2.0, 0.5, 1.0]]), torch.tensor([[1.0, 3.0, 2.0]])
-    powers = [math.exp(x) for x in (2.0, 1.0, 0.5)]
-    expected = -math.log(powers[0] / sum(powers)) - math.log(powers[1] / (powers[1] + powers[2]))
-    loss = plackett_luce(scores=scores, ranks=ranks)
-    assert loss.per_sample.item() == pytest.approx(expected, rel=1e-5)
-    assert loss.metrics["accuracy"] == 1
-    order = torch.tensor([2, 0, 1])
-    assert plackett_luce(scores=scores[:, order], ranks=ranks[:, order]).per_sample.item() == pytest.approx(
-        expected
-    )
-
-
-def test_plackett_luce_of_two_is_bradley_terry_and_ties_have_no_gradient() -> None:
-    loss = plackett_luce(scores=torch.tensor([[0.3, 1.1]]), ranks=torch.tensor([[1, 2]]))
-    pair = bradley_terry(score_a=t(0.3), score_b=t(1.1), label=t(1.0))
-    torch.testing.assert_close(loss.per_sample, pair.per_sample)
-    scores = torch.zeros(1, 3, requires_grad=True)
-    plackett_luce(scores=scores, ranks=torch.ones(1, 3)).per_sample.sum().backward()
-    assert scores.grad is not None and scores.grad.abs().max() < 1e-6
-
-
-def test_equal_scores_are_half_right_whoever_stands_first() -> None:
-    for ranks in ([[1.0, 2.0]], [[2.0, 1.0]]):
-        for loss in (plackett_luce, all_pairs):
-            assert loss(scores=torch.zeros(1, 2), ranks=torch.tensor(ranks)).metrics["accuracy"] == 0.5
-
-
-def test_plackett_luce_skips_the_unranked() -> None:
-    scores = torch.tensor([[0.3, 9.0, 1.1]], requires_grad=True)
-    loss = plackett_luce(scores=scores, ranks=torch.tensor([[1.0, NAN, 2.0]]))
-    pair = plackett_luce(scores=scores[:, [0, 2]], ranks=torch.tensor([[1.0, 2.0]]))
-    torch.testing.assert_close(loss.per_sample, pair.per_sample)
-    loss.per_sample.sum().backward()
-    assert scores.grad is not None and scores.grad[0, 1] == 0 and scores.grad.isfinite().all()
-
-
-def test_choice_is_a_cross_entropy() -> None:
-    scores = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
-    loss = choice(scores=scores, target=torch.tensor([[0.0, 2.0, 2.0], [0.0, 0.0, 0.0]]))
-    logs = scores[0].log_softmax(dim=0)
-    assert loss.per_sample[0].item() == pytest.approx(-(0.5 * logs[1] + 0.5 * logs[2]).item())
-    assert loss.per_sample[1] == 0

@@ -1,4 +1,4 @@
-"""Judges of pairs on answers in the published formats, and on checkpoints in published layouts.
+"""Judges of pairs in both orders and in groups: on answers in published formats, and on published layouts.
 
 The formats are those of the inference code of UnifiedReward-Think, -Flex, -Edit and -2.0; the sentences in them are
 ours.
@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,136 +22,11 @@ from mmalign.types import Sample
 from rewardmodels.judges.chat import Question
 from rewardmodels.judges.load import load_judge
 from rewardmodels.judges.pairwise import PairJudge, WinRate, consistency
-from rewardmodels.judges.verdicts import Unreadable
-from rewardmodels.judges.winners import PARTS, outcome
 from rewardmodels.judges.wording import wording
 from tests.unit.rewardmodels.judges import planted
 from tests.unit.rewardmodels.judges.engines import Scripted
+from tests.unit.rewardmodels.judges.published_answers import flex, shares
 from tests.unit.rewardmodels.judges.test_published import IMAGE, Stock, samples
-
-THINK = """<think>
-1. Semantic consistency:
-    Image 1 (9/10) - the fox is there. Image 1 is better;
-    Image 2 (7/10) - its hat is missing
-2. Aesthetics:
-    Image 1 (6/10) - flat;
-    Image 2 (8/10) - warm light
-3. Authenticity:
-    Image 1 (5/10) - six legs;
-    Image 2 (8/10) - as in a photograph
-Total score:
-Image 1: 9+6+5=20
-Image 2: 7+8+8=23
-</think>
-<answer>{answer}</answer>"""
-
-
-def flex(winner: Any, *won: Any, noun: str = "Image") -> str:
-    """One JSON object in a code fence, as the model writes it; `won` are the winners of its categories."""
-    dims = [{"name": "hat", "reason_1": "red", "reason_2": "none", "score_1": 8, "score_2": 2}]
-    categories = [
-        {"name": f"{'ABCD'[k]}. Category", "dims": dims, "cat_reason": "so", "cat_winner": f"{noun} {one}"}
-        for k, one in enumerate(won)
-    ]
-    record = {"prompt": "a fox", "categories": categories, "reason": "so", "winner": f"{noun} {winner}"}
-    return f"```json\n{json.dumps(record, indent=2)}\n```"
-
-
-def shares(*first: float, noun: str = "Image", digits: int = 4) -> str:
-    """What UnifiedReward-2.0 says: the first's share in each respect, and what is left for the second."""
-    rows = [
-        f"{respect.capitalize()} Score:\n {noun} 1: {share:.{digits}f}\n {noun} 2: {1 - share:.{digits}f}"
-        for respect, share in zip(PARTS["shares"], first, strict=False)
-    ]
-    return "\n\n".join(rows)
-
-
-def test_think_is_read_after_its_reasoning() -> None:
-    assert outcome(THINK.format(answer="Image 2 is better"), "tag").first == 0.0
-    assert outcome(THINK.format(answer="Image 1 is better"), "tag").first == 1.0
-    assert outcome("<think>...</think>\n<answer>Video 2 is better</answer>", "tag").first == 0.0
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (THINK.partition("</think>")[0], "no <answer>"),
-        (THINK.replace("</think>", "").format(answer="Image 1 is better"), "no <answer>"),
-        (THINK.partition("<answer>")[0] + "Image 1 is better", "no <answer>"),
-        (THINK.partition("</answer>")[0].format(answer="Image 1 is better"), "no <answer>"),
-        (THINK.format(answer=""), "names neither"),
-        (THINK.format(answer="Image 3 is better"), "names neither"),
-        (THINK.format(answer="Image 1/2"), "names neither"),
-    ],
-)
-def test_think_that_says_no_winner_is_refused(text: str, why: str) -> None:
-    with pytest.raises(Unreadable, match=f"(?s){why}.*the answer starts '<think>"):
-        outcome(text, "tag")
-
-
-def test_flex_has_a_winner_and_what_each_wins_of_the_mandatory_categories() -> None:
-    found = outcome(flex(2, 1, 2, 2), "criteria", "winner")
-    assert found.first == 0.0 and found.parts["criteria"] == pytest.approx((1 / 3, 2 / 3))
-    assert outcome(flex(1, 1, 1, 1, 2), "criteria", "winner").parts["criteria"] == (
-        1.0,
-        0.0,
-    )  # not the fourth
-    video = outcome(flex(1, 1, "2", 1, noun="Video"), "criteria", "winner")
-    assert video.first == 1.0 and video.parts["criteria"] == pytest.approx((2 / 3, 1 / 3))
-    assert (
-        outcome('{"categories": [{"cat_winner": "Tie"}], "winner": "Tie"}', "criteria", "winner").first == 0.5
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (flex(1, 1, 2, 1)[:-30], 'no JSON object with "winner"'),
-        (flex("1/2", 1, 2, 1), "names neither"),
-        (flex(1, 1, "1/2", 1), "names neither"),
-        (flex(1), 'lacks "categories"'),
-        (flex(1, 1).replace('"cat_winner"', '"won"'), 'no "cat_winner"'),
-        ('{"categories": {"A": "Image 1"}, "winner": "Image 1"}', 'lacks "categories"'),
-        ('{"categories": ["Image 1"], "winner": "Image 1"}', 'no "cat_winner"'),
-        ("Image 1 is better than Image 2.", 'no JSON object with "winner"'),
-    ],
-)
-def test_flex_that_is_incomplete_is_refused(text: str, why: str) -> None:
-    with pytest.raises(Unreadable, match=why):
-        outcome(text, "criteria", "winner")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Image 1: 0.52\nImage 2: -1.3", (0.52, -1.3)),
-        ("Edited Image 1 score: -2.25, Edited Image 2 score: 3.0", (-2.25, 3.0)),
-        ("**Image 1:** 4\n**Image 2:** \N{MINUS SIGN}1", (4.0, -1.0)),
-        ('{"Image 1": 1.5, "Image 2": 1.5}', (1.5, 1.5)),
-        ("The first gets 0.5, the second -0.25.", (0.5, -0.25)),
-        ("Image 1: 9.0, no. Image 1: 1.0. Image 2: 2.0.", (1.0, 2.0)),
-    ],
-)
-def test_scores_of_two_edits_keep_their_sign(text: str, expected: tuple[float, float]) -> None:
-    found = outcome(text, "scores")
-    assert found.parts["score"] == expected
-    assert found.first == (0.5 if expected[0] == expected[1] else float(expected[0] > expected[1]))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "Image 1: 0.5", "Image 1: good\nImage 2: bad", "0.5 and 0.25 and 0.125", "3 and 4", "Image 1: 1.2.3",
-        "Image 1: 3/4\nImage 2: 0.5", "Image 1: 0.5/1\nImage 2: 0.75/1", "Image 1: 80%\nImage 2: 70%",
-        "Image 1: 1e999\nImage 2: 0.5",
-    ],
-)  # fmt: skip
-def test_what_are_no_two_scores_is_refused(text: str) -> None:
-    with pytest.raises(Unreadable, match="no score for each"):
-        outcome(text, "scores")
-
-
-# ---------------------------------------------------------------- both orders, and groups
 
 
 def shades(question: Question) -> list[float]:
@@ -232,9 +106,6 @@ def test_an_unreadable_answer_is_nan_with_a_reason() -> None:
     scores = WinRate(judge("unifiedreward-think-image", lambda question: broken))(samples=grey(0.2, 0.9))
     assert bool(scores.values.isnan().all()) and bool(scores.overall.isnan().all())
     assert all("no <answer>" in str(reason) and "1. Semantic" in str(reason) for reason in scores.reasons)
-
-
-# ---------------------------------------------------------------- whole checkpoints
 
 
 @dataclass(frozen=True)

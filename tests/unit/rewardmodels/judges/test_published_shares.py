@@ -14,7 +14,8 @@ from rewardmodels.judges.chat import Question
 from rewardmodels.judges.pairwise import WinRate, consistency
 from rewardmodels.judges.verdicts import Unreadable
 from rewardmodels.judges.winners import outcome
-from tests.unit.rewardmodels.judges.test_published_pairs import grey, judge, shades, shares
+from tests.unit.rewardmodels.judges.published_answers import shares
+from tests.unit.rewardmodels.judges.test_published_pairs import grey, judge, shades
 
 LONG = """Alignment Score:
  Image 1: 0.435699999332428

@@ -15,6 +15,7 @@ from typing import Any
 
 from mmalign.comparison import Annotation, Candidate, Comparison, MediaInput
 from mmalign.data.importing.formats import Format, Place, Row, by_scores, names, pair, rating
+from mmalign.data.importing.videos import VIDEOFEEDBACK_DIMENSIONS
 
 VISIONREWARD_SCALES = {
     "symmetry": (-1, 1), "richness": (-2, 2), "color aesthetic": (-1, 1), "detail realism": (-3, 1),
@@ -33,6 +34,7 @@ _TWO_SCORES = re.compile(
     r"([A-Z][A-Za-z \-]*?)\s*Score\s*[:：]\s*(?:Image|Video)\s*1\s*[:：]\s*" + _NUMBER
     + r"\s*(?:Image|Video)\s*2\s*[:：]\s*" + _NUMBER
 )  # fmt: skip
+_RESPECT = re.compile(rf"^\W*({'|'.join(VIDEOFEEDBACK_DIMENSIONS)})\s*[:：]\s*\**\s*{_NUMBER}", re.I | re.M)
 _ANSWER = re.compile(r"<answer>\s*([12])\s*</answer>")
 _RESPONSES = re.compile(
     r"\[Response 1\]\s*:\s*(.*?)\s*(?:#+\s*)?\[Response 2\]\s*:\s*(.*?)\s*(?:#+\s*\*\*Output Format.*)?$",
@@ -71,7 +73,8 @@ def visionreward(row: Row, place: Place) -> Comparison:
 
 
 def conversations(row: Row, place: Place) -> Comparison | str:
-    """What the answer says in words, which stay as a critique: a better one of two, or scores of one from 1 to 5.
+    """What the answer says in words, which stay as a critique: a better one of two, or scores of one from 1 to 5; of a
+    video five respects from 1 to 4 and a final score from 1 to 10.
 
     Scores of two (UnifiedReward 2.0) are relative, in each respect they sum to 1: the first is taken as the probability
     that the first is better.
@@ -112,13 +115,20 @@ def _understood(told: str, num: int) -> list[Annotation] | None:
     relative = _TWO_SCORES.findall(told) if num == 2 else []
     if relative:
         return [_relative(name, float(first), float(second)) for name, first, second in relative]
-    scores = [(name.strip().lower(), float(value)) for name, value in _SCORE.findall(told)]
-    if num == 1 and scores:
-        return [
-            rating("overall" if name in ("final", "overall") else name.replace(" ", "_"), [value], 1, 5)
-            for name, value in dict(scores).items()
-        ]
-    return None
+    return (_rated(told) or None) if num == 1 else None
+
+
+def _rated(told: str) -> list[Annotation]:
+    """The scores of one picture, or of one video, which has respects of its own and another scale."""
+    respects = {name.lower(): float(value) for name, value in _RESPECT.findall(told)}
+    scores = {name.strip().lower(): float(value) for name, value in _SCORE.findall(told)}
+    notes = [rating(VIDEOFEEDBACK_DIMENSIONS[name], [value], 1, 4) for name, value in respects.items()]
+    return notes + [
+        rating(
+            "overall" if name in ("final", "overall") else name.replace(" ", "_"), [value], 1, 10 if respects else 5
+        )
+        for name, value in scores.items()
+    ]  # fmt: skip
 
 
 def _relative(name: str, first: float, second: float) -> Annotation:

@@ -211,6 +211,25 @@ def test_unifiedreward_scores_of_two_are_pairs_by_respect(tmp_path: Path) -> Non
     assert outcome.num_bad == 1 and "must sum to 1" in outcome.bad[0] and not outcome.left_out
 
 
+def test_unifiedreward_of_a_video_has_five_respects_and_a_final_score_to_ten(tmp_path: Path) -> None:
+    told = (
+        "visual quality: 4\ntemporal consistency: 3\ndynamic degree: 2\ntext-to-video alignment: 1\n"
+        "factual consistency: 2\nFinal Score: 6"
+    )
+    turns = [
+        {"from": "human", "value": "<video>\nText Prompt: [a red fox]"},
+        {"from": "gpt", "value": told},
+    ]
+    row = {"id": "1", "video": "fox.mp4", "conversations": turns}
+    (one,) = imported(write_json(tmp_path / "u.json", [row]), expect="unifiedreward")
+    ratings = {note.dim: (note.data["scores"], note.data["max"]) for note in one.annotations[:-1]}
+    assert ratings == {
+        "visual_quality": ([4], 4), "temporal_consistency": ([3], 4), "dynamic_degree": ([2], 4),
+        "text_alignment": ([1], 4), "factual_consistency": ([2], 4), "overall": ([6], 10),
+    }  # fmt: skip
+    assert (one.task, one.prompt, one.candidates[0].type) == ("t2v", "a red fox", "video")
+
+
 def test_r1_reward(tmp_path: Path) -> None:
     text = "Judge.\n###### [Response 1]:\nA cat.  \n\n###### [Response 2]:\nA dog."
     content = [{"type": "text", "text": text}, {"type": "image", "image": "images/x.jpg"}]

@@ -157,12 +157,11 @@ def _score(judge: Judge, samples: Sequence[Sample], settings: EvaluateReward) ->
     groups: dict[Any, list[tuple[int, Sample]]] = {}
     for k, sample in enumerate(samples):
         try:
-            decoded = _decoded(sample, settings)
+            decoded = _decoded(sample, settings, judge)
         except ValueError as problem:
             answers[k] = " ".join(str(problem).split())
             continue
-        source = decoded.source_frames()
-        shape = (decoded.frames().shape, None if source is None else source.shape)
+        shape = tuple(getattr(medium, "shape", None) for medium in (decoded.media, decoded.source))
         groups.setdefault(shape, []).append((k, decoded))
     for group in groups.values():
         found: Scores = judge([sample for _, sample in group])
@@ -172,13 +171,13 @@ def _score(judge: Judge, samples: Sequence[Sample], settings: EvaluateReward) ->
     return answers
 
 
-def _decoded(sample: Sample, settings: EvaluateReward) -> Sample:
+def _decoded(sample: Sample, settings: EvaluateReward, judge: Judge | None = None) -> Sample:
+    """Media as tensors, but for the video files of which the judge chooses the frames."""
+
     def tensor(what: Any) -> Any:
-        return (
-            media.read(what, fps=settings.fps, max_frames=settings.max_frames)
-            if isinstance(what, Path)
-            else what
-        )
+        if not isinstance(what, Path) or (judge is not None and judge.takes(what)):
+            return what
+        return media.read(what, fps=settings.fps, max_frames=settings.max_frames)
 
     return Sample(sample.prompt, tensor(sample.media), tensor(sample.source), sample.id, sample.metadata)
 

@@ -51,6 +51,9 @@ class VideoRule:
     total_pixels: int | None = None
     always: bool = False
     """Whether a single picture is read as a video too."""
+    from_files: bool = False
+    """Whether what was learned from were files, whose frames this rule chose. Then it must be shown the file: of frames
+    that were chosen by others there are more or fewer, and at other times."""
 
     def __post_init__(self) -> None:
         if not self.fps > 0 or not 1 <= self.min_frames <= self.max_frames or self.factor < 1:

@@ -58,6 +58,7 @@ def load(
     reward = as_reward(
         Parts(str(place), body, head, base), settings, tokens=(*ASPECT_TOKENS, *LEVEL_TOKENS),
         rule=replace(base.rule, eight_bit=True, first_unit=28), template_file=template_file,
-        video=VideoRule(fps, max_pixels=max_pixels, always=True), batch_size=batch_size, device=device, dtype=dtype,
+        video=VideoRule(fps, max_pixels=max_pixels, always=True, from_files=True),
+        batch_size=batch_size, device=device, dtype=dtype,
     )  # fmt: skip
     return verify(reward, place) if golden else reward

@@ -65,6 +65,7 @@ def load(
         fps or data.get("fps") or 2.0,
         max_pixels=max_pixels or data.get("max_frame_pixels") or 200704,
         always=True,
+        from_files=True,
     )
     reward = as_reward(
         Parts(str(step), body, head, base, num), settings, rule=replace(base.rule, eight_bit=True), video=video,

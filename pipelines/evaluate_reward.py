@@ -68,6 +68,7 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
         "reward": judge.label,
         "pairs": path.name,
         "dimension": settings.dimension,
+        "score": score_of(judge, settings.dimension),
         "num_pairs": len(found),
         "num_judged": len(judged.label),
         "left_out": dict(left_out),
@@ -81,6 +82,13 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
     write_json(result, Path(settings.output))
     _tell(result)
     return result
+
+
+def score_of(judge: Judge, dimension: str) -> str:
+    """Which of the reward's numbers is held against the labels: its own of that name, or overall."""
+    if comparer_of(judge.model) is not None:
+        return "p(a is better)"
+    return dimension if dimension in judge.model.dimensions else "overall"
 
 
 def read_pairs(path: Path, dimension: str, left_out: Counter[str]) -> list[PreferencePair]:
@@ -216,6 +224,9 @@ def _tell(result: dict[str, Any]) -> None:
         share = f"{report.show(span['mean'])} [{report.show(span['low'])}, {report.show(span['high'])}]"
         line = f"{share} of {strict['n']} untied pairs in order"
         console.print(f"{result['reward']} on {result['dimension']}: {line}", markup=False)
+    if result["score"] == "overall" != result["dimension"]:
+        line = f"{result['reward']} has no score for {result['dimension']}: its overall score was compared"
+        console.print(line, style="yellow", markup=False)
     ties = result["with_ties_published"]
     console.print(
         f"with {ties['ties_labelled']} ties: {ties['accuracy']:.3f} at the best epsilon, {ties['epsilon']:.3g}",

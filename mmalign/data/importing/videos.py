@@ -37,7 +37,7 @@ VIDEOFEEDBACK_DIMENSIONS = {
     "text-to-video alignment": "text_alignment",
     "factual consistency": "factual_consistency",
 }
-VEFX_DIMENSIONS = {"IF": "instruction_following", "RQ": "render_quality", "EE": "edit_exclusivity"}
+VEFX_DIMENSIONS = {"IF": "instruction_following", "RQ": "rendering_quality", "EE": "edit_exclusivity"}
 
 
 def videoalign(row: Row, place: Place) -> Comparison:

@@ -12,6 +12,8 @@ from mmalign.data.check import check
 from mmalign.data.comparisons import pairs
 from mmalign.data.formats import write_jsonl
 from mmalign.data.importing import FORMATS, known, listing, reading
+from mmalign.data.importing.videos import VEFX_DIMENSIONS, VIDEOALIGN_DIMENSIONS
+from rewardmodels.catalog import CATALOG
 from tests.unit.data.layouts import hub_image, imported, said, write_json, write_lines, write_parquet
 
 HEADER = "path_A,path_B,prompt,VQ,MQ,TA,fps_A,num_frames_A,fps_B,num_frames_B\n"
@@ -107,6 +109,11 @@ def test_worldrewardbench_takes_prompts_from_beside(tmp_path: Path) -> None:
     assert said(won)["label"] == "i" and said(won, "score")["scores"] == [4.1, 3.9]
     assert said(even) == {"i": 0, "j": 1, "label": "tie", "tie_kind": "bad"}
     assert (won.prompt, won.task, won.inputs[0].role) == ("it falls", "i2v", "first_frame")
+
+
+def test_dimensions_are_called_as_the_published_rewards_call_them() -> None:
+    for name, mapping in (("vefx-reward", VEFX_DIMENSIONS), ("videoreward", VIDEOALIGN_DIMENSIONS)):
+        assert {*CATALOG[name].dimensions, "overall"} == {*mapping.values(), "overall"}
 
 
 def test_vefx_and_solireward(tmp_path: Path) -> None:

@@ -92,13 +92,18 @@ def score_of(judge: Judge, dimension: str) -> str:
 
 
 def read_pairs(path: Path, dimension: str, left_out: Counter[str]) -> list[PreferencePair]:
-    """All pairs with a label on the dimension; bad lines are counted."""
+    """All pairs with a label on the dimension; bad lines, and candidates that are no single medium, are counted."""
 
     def complain(_: int, reason: str) -> None:
         left_out[f"bad line: {reason}"] += 1
 
-    comparisons = read(path, on_error=complain)
-    return [pair for one in comparisons for pair in pairs_of(one, path.parent, dimensions=[dimension])]
+    found: list[PreferencePair] = []
+    for one in read(path, on_error=complain):
+        try:
+            found += pairs_of(one, path.parent, dimensions=[dimension])
+        except ValueError as problem:
+            left_out[str(problem)] += 1
+    return found
 
 
 def judge_pairs(

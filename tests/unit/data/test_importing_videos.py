@@ -13,6 +13,7 @@ from mmalign.data.comparisons import pairs
 from mmalign.data.formats import write_jsonl
 from mmalign.data.importing import FORMATS, known, listing, reading
 from mmalign.data.importing.videos import VEFX_DIMENSIONS, VIDEOALIGN_DIMENSIONS
+from mmalign.data.records import group_of
 from rewardmodels.catalog import CATALOG
 from tests.unit.data.layouts import hub_image, imported, said, write_json, write_lines, write_parquet
 
@@ -133,6 +134,19 @@ def test_vefx_and_solireward(tmp_path: Path) -> None:
              "videos": ["a.mp4", "b.mp4"], "meta": {}}  # fmt: skip
     (one,) = imported(write_json(tmp_path / "w.json", [swift]), expect="solireward")
     assert said(one)["label"] == "i"
+
+
+def test_solireward_candidates_keep_their_own_prompts_and_groups_do_not_run_together(tmp_path: Path) -> None:
+    def row(win: str, lose: str, *prompts: str) -> dict[str, object]:
+        sides = zip(("win", "lose"), (win, lose), (1, 0), prompts or ("", ""), strict=True)
+        return {name: {"video_path": file, "quality": q, "prompt": said} for name, file, q, said in sides}
+
+    rows = [row("a.mp4", "b.mp4", "a dog", "a cat"), row("c.mp4", "d.mp4", "a dog", "a dog"),
+            row("e.mp4", "f.mp4"), row("g.mp4", "h.mp4")]  # fmt: skip
+    found = imported(write_json(tmp_path / "s.json", rows), expect="solireward")
+    first, second, *_ = (pairs(one, tmp_path)[0] for one in found)
+    assert (first.a.prompt, first.b.prompt) == ("a dog", "a cat") and second.a.prompt == "a dog"
+    assert len({one.group for one in found}) == 4 and found[1].group == group_of("a dog")
 
 
 def test_mmrb2_strength_and_annotators(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def samples(comparison: Comparison, root: Path, *, store: MediaStore | None = No
     """
     if any(item.role == "reference" for item in comparison.inputs):
         raise ValueError(
-            f"comparison {comparison.id}: its prompt shows reference pictures, which rewards are not given; leave it out"
+            f"comparison {comparison.id}: its prompt shows reference pictures, which no reward is given; leave it out"
         )
     place = store or MediaStore(root)
     source = _source(comparison)

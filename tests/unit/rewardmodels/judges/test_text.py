@@ -136,6 +136,36 @@ def test_not_applicable_is_told_and_the_publishers_constant_is_a_setting(tmp_pat
     assert not judge("rationalrewards-t2i", lambda q, how: nothing)(samples=samples).valid.any()
 
 
+RATIONAL = """# Detailed Judgement
+1. Text Faithfulness:
+## Score: 3.5
+## Justification: It is blue. Text rendering: 1 was the mark of the other one.
+2. Image Faithfulness:
+## Score: 4
+## Justification: nothing else changed
+3. Physical and Visual Quality:
+## Score: 2
+## Justification: a seam
+4. Text Rendering:
+## Score: N/A
+## Justification: no text
+# Summary: well done
+
+# User Request Refinement:
+## Refinement Comments: name the seam
+## Refined Request: make it blue without a seam"""
+
+
+def test_answers_as_published_prompts_have_them_are_read_too() -> None:
+    (review,) = judge("rationalrewards-edit", lambda q, how: RATIONAL).review(samples=[EDIT])
+    assert review.scores == {"text_faithfulness": 3.5, "image_faithfulness": 4.0, "physical_quality": 2.0}
+    assert review.notes["refined_prompt"] == "make it blue without a seam"
+    said = "visual quality: 4\ntemporal consistency: 3\ndynamic degree: 2\ntext-to-video alignment: 1\n"
+    reward = judge("unifiedreward-video", lambda q, how: f"{said}factual consistency: 2\nFinal Score: 6")
+    (review,) = reward.review(samples=[Sample("a ball", torch.rand(4, 3, 8, 8))])
+    assert list(review.scores.values()) == [1, 3, 2, 4, 2, 6] and review.overall == 6
+
+
 def test_a_critique_is_read_before_the_mark() -> None:
     def say(question: Question, how: Sampling) -> str:
         words = words_of(question)

@@ -1,6 +1,6 @@
 """Verdicts in generated text: one strict parser a format. What does not parse is an error that quotes the answer.
 
-    json_list      {"score": [20, 17], ...}                 numbers in the order of the fields
+    json_list      {"score": [20, 17], ...}                 numbers in the order of the fields; one alone without []
     json_fields    {"quality": 3, "text": "N/A", ...}       numbers by key; {"quality": {"score": 3}} too
     lines          Image quality: 3.5/4                     numbers by label, one a line, or below it as `Score: 3.5`
     tag            <answer>7</answer>                       one number
@@ -113,6 +113,8 @@ def spoken(text: str) -> str:
 def _json_list(text: str, layout: Layout) -> dict[str, float]:
     record = last_object(text, layout.key)
     found = record[layout.key]
+    if len(layout.fields) == 1 and not isinstance(found, list):
+        found = [found]
     if not isinstance(found, list) or len(found) != len(layout.fields):
         raise Unreadable(f'"{layout.key}" must be a list of {len(layout.fields)} numbers')
     return {field.name: _number(value, field) for field, value in zip(layout.fields, found, strict=True)}

@@ -91,8 +91,6 @@ def test_one_unreadable_answer_harms_no_other() -> None:
 @pytest.mark.parametrize(
     ("config", "sample", "say", "overall"),
     [
-        ("firm-edit", EDIT, '{"execution": 4, "consistency": 2}', 0.75 * (0.6 + 0.4 * 0.25)),
-        ("firm-edit", EDIT, '{"execution": 1, "consistency": 5}', 0.0),
         ("firm-gen", IMAGE, '{"following": 3, "quality": 5}', 0.5 * 1.0),
         ("firm-gen", IMAGE, '{"following": 5, "quality": 1}', 0.4),
         ("unifiedreward-edit", EDIT, '{"score": [10, 20]}', 15.0),
@@ -102,6 +100,20 @@ def test_one_unreadable_answer_harms_no_other() -> None:
 )
 def test_overall_rules_by_hand(config: str, sample: Sample, say: str, overall: float) -> None:
     assert float(judge(config, lambda q, how: say)(samples=[sample]).overall[0]) == pytest.approx(overall)
+
+
+@pytest.mark.parametrize(
+    ("execution", "consistency", "overall"), [("4", "[2]", 0.75 * 0.7), ("[1]", "5", 0.0)]
+)
+def test_firm_asks_for_execution_and_consistency_apart(
+    execution: str, consistency: str, overall: float
+) -> None:
+    def say(question: Question, how: Sampling) -> str:
+        number = consistency if "nothing else changed" in words_of(question) else execution
+        return f'{{"reasoning": "so so", "score": {number}}}'
+
+    (review,) = judge("firm-edit", say).review(samples=[EDIT])
+    assert list(review.scores) == ["execution", "consistency"] and review.overall == pytest.approx(overall)
 
 
 def test_a_missing_dimension_is_nan_and_the_refined_prompt_is_kept() -> None:

@@ -1,9 +1,10 @@
 """The verb `evaluate reward`: a reward model against preference pairs, into one JSON file.
 
 Reported with their protocols: accuracy over untied pairs (equal scores wrong), with ties at the epsilon that is best on
-these very pairs (as published numbers are, which flatters) and cross-validated by prompt; intervals by prompt; pairs
-without a score are left out and counted. With `conformal` also which pairs the reward may judge so that its error among
-them stays below a level (`pipelines.abstention`).
+these very pairs (as published numbers are, which flatters) and cross-validated by prompt; of comparisons of three or
+more, how many are in order as a whole; intervals by prompt; pairs without a score are left out and counted. With
+`conformal` also which pairs the reward may judge so that its error among them stays below a level
+(`pipelines.abstention`).
 
 Shape legend: `N` pairs.
 """
@@ -28,6 +29,7 @@ from mmalign.stats import agreement, intervals, report
 from mmalign.types import PreferencePair, Sample, Scores
 from pipelines import abstention, judges
 from pipelines.judges import Judge
+from pipelines.orders import whole_orders
 from pipelines.settings import EvaluateReward
 from pipelines.tables import write_json
 from rewardmodels.trust.duels import Comparer, comparer_of
@@ -50,6 +52,7 @@ class Judged:
     variance: list[float | None]
     left_out: Counter[str]
     orders: list[tuple[float, float]] = field(default_factory=list)
+    pairs: list[PreferencePair] = field(default_factory=list)
 
 
 def run(settings: EvaluateReward) -> dict[str, Any]:
@@ -74,6 +77,8 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
         "left_out": dict(left_out),
         **accuracies(judged),
     }
+    wholes = whole_orders(found, judged.pairs, judged.difference, judged.label)
+    result |= {} if wholes is None else {"whole_orders": wholes}
     if settings.conformal is not None:
         result["conformal"] = abstention.promise(
             judged.difference, judged.label, judged.groups, judged.variance,
@@ -135,6 +140,7 @@ def judge_pairs(
         judged.variance.append(first[1] + second[1] if unsure else None)  # type: ignore[operator]
         judged.label.append(0 if chance == 0.5 else 1 if chance > 0.5 else -1)
         judged.groups.append(pair.group or pair.prompt)
+        judged.pairs.append(pair)
     return judged
 
 
@@ -161,6 +167,7 @@ def compare_pairs(
             judged.groups.append(pair.group or pair.prompt)
             judged.variance.append(None)
             judged.orders.append((one.forward, one.backward))
+            judged.pairs.append(pair)
     return judged
 
 
@@ -232,6 +239,12 @@ def _tell(result: dict[str, Any]) -> None:
     if result["score"] == "overall" != result["dimension"]:
         line = f"{result['reward']} has no score for {result['dimension']}: its overall score was compared"
         console.print(line, style="yellow", markup=False)
+    if "whole_orders" in result:
+        whole = result["whole_orders"]
+        line = (
+            f"{report.show(whole['accuracy'])} of {whole['n']} comparisons of 3 or more in order as a whole"
+        )
+        console.print(line, markup=False)
     ties = result["with_ties_published"]
     console.print(
         f"with {ties['ties_labelled']} ties: {ties['accuracy']:.3f} at the best epsilon, {ties['epsilon']:.3g}",

@@ -374,7 +374,7 @@ def test_data_shapes_check_and_evaluate_reward(tmp_path: Path) -> None:
     out = tmp_path / "accuracy.json"
     assert call("evaluate", "reward", "--reward", "shapes-verifier", "--pairs", pairs, "-o", out) == 0
     result = json.loads(out.read_text())
-    assert result["score"] == "overall"
+    assert result["score"] == "overall" and result["whole_orders"]["n"] == 6
     assert result["strict"]["accuracy"] > 0.85
     assert result["num_judged"] == result["num_pairs"] == 36
     assert (

@@ -13,7 +13,7 @@ from mmalign.data.comparisons import pairs
 from mmalign.data.formats import write_jsonl
 from mmalign.data.importing import FORMATS, known, listing, reading
 from mmalign.data.importing.videos import VEFX_DIMENSIONS, VIDEOALIGN_DIMENSIONS
-from mmalign.data.records import group_of
+from mmalign.data.records import group_of, to_record
 from rewardmodels.catalog import CATALOG
 from tests.unit.data.layouts import hub_image, imported, said, write_json, write_lines, write_parquet
 
@@ -147,6 +147,27 @@ def test_solireward_candidates_keep_their_own_prompts_and_groups_do_not_run_toge
     first, second, *_ = (pairs(one, tmp_path)[0] for one in found)
     assert (first.a.prompt, first.b.prompt) == ("a dog", "a cat") and second.a.prompt == "a dog"
     assert len({one.group for one in found}) == 4 and found[1].group == group_of("a dog")
+
+
+def test_mmrb2_prompts_without_a_number_are_groups_of_their_own(tmp_path: Path) -> None:
+    def row(name: str, prompt: str | None, number: int | None) -> dict[str, object]:
+        sides = {f"response_{s}": {"model": s, "response_content": [["image", f"{s}.png"]]} for s in "ab"}
+        said = {} if prompt is None else {"prompt_content": [["text", prompt]]}
+        about = {} if number is None else {"id": number}
+        return {
+            "pair_id": name,
+            "prompt_source": "emu",
+            "prompt_metadata": about,
+            "chosen": "A",
+            **said,
+            **sides,
+        }
+
+    rows = [row("1", "a dog", 3), row("2", "a dog", 3), row("3", "a cat", None), row("4", "a fox", None),
+            row("5", None, None), row("6", None, None)]  # fmt: skip
+    found = imported(write_json(tmp_path / "t2i.json", {"pairs": rows}), expect="mmrb2")
+    groups = [str(to_record(one)["group"]) for one in found]
+    assert groups[0] == groups[1] == "mmrb2:emu:3" and len(set(groups)) == 5
 
 
 def test_mmrb2_strength_and_annotators(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ VISIONREWARD_SCALES = {
     "face": (-3, 2), "hands": (-4, 1), "clarity": (-2, 2), "detail refinement": (-4, 2),
 }  # fmt: skip
 _CAPTION = re.compile(
-    r"(?:Text Caption|Text Prompt|Video Caption|Caption|Prompt)\s*[:：-]\s*\[?(.+?)\]?\s*$", re.S
+    r"(?:Text Caption|Text Prompt|Text instruction|Video Caption|Caption|Prompt)\s*[:：-]\s*\[?(.+?)\]?\s*$",
+    re.S,
 )
 _BETTER = re.compile(r"\b(?:image|video|response|answer)\s*([12])\s+is\s+better", re.I)
 _EQUAL = re.compile(r"\bboth\s+\w+\s+are\s+equally\s+(good|bad)", re.I)
@@ -73,8 +74,8 @@ def visionreward(row: Row, place: Place) -> Comparison:
 
 
 def conversations(row: Row, place: Place) -> Comparison | str:
-    """What the answer says in words, which stay as a critique: a better one of two, or scores of one from 1 to 5; of a
-    video five respects from 1 to 4 and a final score from 1 to 10.
+    """What the answer says in words, which stay as a critique: a better one of two (of edits their source is the first
+    picture), or scores of one from 1 to 5; of a video five respects from 1 to 4 and a final score from 1 to 10.
 
     Scores of two (UnifiedReward 2.0) are relative, in each respect they sum to 1: the first is taken as the probability
     that the first is better.
@@ -87,7 +88,9 @@ def conversations(row: Row, place: Place) -> Comparison | str:
     field = next((f for f in ("images", "image", "videos", "video") if row.data.get(f)), None)
     if field is None:
         return "has no media"
-    media = row.data[field] if isinstance(row.data[field], (list, tuple)) else [row.data[field]]
+    media = list(row.data[field]) if isinstance(row.data[field], (list, tuple)) else [row.data[field]]
+    edits = len(media) == 3 and "source image" in asked.lower()
+    sources = [media.pop(0)] if edits else []
     notes = _understood(told, len(media))
     if notes is None:
         return "its answer names neither a better one nor a score"
@@ -101,7 +104,8 @@ def conversations(row: Row, place: Place) -> Comparison | str:
             for k, one in enumerate(media)
         ),
         annotations=(*notes, Annotation("overall", "critique", {"texts": [told]})),
-        task="t2v" if video else "t2i",
+        inputs=tuple(MediaInput("source", place.uri(one, row)) for one in sources),
+        task="edit" if edits else "t2v" if video else "t2i",
         annotator={"type": "human"},
     )
 

@@ -272,6 +272,15 @@ def test_unifiedreward_of_a_video_has_five_respects_and_a_final_score_to_ten(tmp
     assert (one.task, one.prompt, one.candidates[0].type) == ("t2v", "a red fox", "video")
 
 
+def test_unifiedreward_of_two_edits_has_their_source(tmp_path: Path) -> None:
+    asked = "- Source Image (before editing)\n- Text Instruction\n\n### Criteria\nText instruction - make it red\n"
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": "Edited Image 2 is better."}]
+    row = {"id": "1", "images": ["s.jpg", "a.jpg", "b.jpg"], "conversations": turns}
+    (one,) = imported(write_json(tmp_path / "u.json", [row]), expect="unifiedreward")
+    assert (one.task, one.prompt, [item.uri for item in one.inputs]) == ("edit", "make it red", ["s.jpg"])
+    assert [c.uri for c in one.candidates] == ["a.jpg", "b.jpg"] and said(one)["label"] == "j"
+
+
 def test_r1_reward(tmp_path: Path) -> None:
     text = "Judge.\n###### [Response 1]:\nA cat.  \n\n###### [Response 2]:\nA dog."
     content = [{"type": "text", "text": text}, {"type": "image", "image": "images/x.jpg"}]

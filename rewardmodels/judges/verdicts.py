@@ -28,6 +28,7 @@ from typing import Any, Literal
 Format = Literal["json_list", "json_fields", "lines", "tag", "free"]
 QUOTED = 80
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+_LAST_COMMA = re.compile(r",(\s*[}\]])")
 _MISSING = re.compile(r"n\s*/\s*a|not applicable", re.IGNORECASE)
 
 
@@ -213,8 +214,11 @@ def last_object(text: str, key: str) -> dict[str, Any]:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every outermost JSON object in the text, in order."""
+    """Every outermost JSON object in the text, in order; a comma before a closing bracket is passed over, since the
+    example in UnifiedReward-Edit's published prompt has one.
+    """
     decoder = json.JSONDecoder(strict=False)
+    text = _LAST_COMMA.sub(r"\1", text)
     place = text.find("{")
     while place >= 0:
         try:

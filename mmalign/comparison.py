@@ -25,7 +25,7 @@ class MediaInput:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the compared outputs."""
+    """One of the compared outputs; `meta["prompt"]` is its own prompt where the candidates answer different ones."""
 
     id: str
     uri: str | tuple[str, ...] | None = None

@@ -193,11 +193,11 @@ def _survey(
     return seen
 
 
-def _decoded(sample: Sample, settings: CheckReward) -> Sample:
-    """Media and source as tensors; videos thinned as the settings say."""
+def _decoded(sample: Sample, settings: CheckReward, judge: Judge | None = None) -> Sample:
+    """Media and source as tensors, videos thinned as the settings say; not those that the judge reads as files."""
 
     def tensor(what: Any) -> Any:
-        if not isinstance(what, Path):
+        if not isinstance(what, Path) or (judge is not None and judge.takes(what)):
             return what
         return media.read(what, fps=settings.fps, max_frames=settings.max_frames)
 
@@ -216,7 +216,7 @@ def _pairs(judge: Judge, seen: Survey, settings: CheckReward) -> JudgedPairs | N
         comparer, dimension = comparer_of(judge.model), settings.dimension
 
         def read(sample: Sample) -> Sample:
-            return _decoded(sample, settings)
+            return _decoded(sample, settings, judge)
 
         if comparer is not None:
             judged = compared_pairs(comparer, found, dimension=dimension, read=read)

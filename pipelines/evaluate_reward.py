@@ -1,9 +1,10 @@
 """The verb `evaluate reward`: a reward model against preference pairs, into one JSON file.
 
 Reported with their protocols: accuracy over untied pairs (equal scores wrong), with ties at the epsilon that is best on
-these very pairs (as published numbers are, which flatters) and cross-validated by prompt; intervals by prompt; pairs
-without a score are left out and counted. With `conformal` also which pairs the reward may judge so that its error among
-them stays below a level (`pipelines.abstention`).
+these very pairs (as published numbers are, which flatters) and cross-validated by prompt; of comparisons of three or
+more, how many are in order as a whole; intervals by prompt; pairs without a score are left out and counted. With
+`conformal` also which pairs the reward may judge so that its error among them stays below a level
+(`pipelines.abstention`).
 
 Shape legend: `N` pairs.
 """
@@ -28,6 +29,7 @@ from mmalign.stats import agreement, intervals, report
 from mmalign.types import PreferencePair, Sample, Scores
 from pipelines import abstention, judges
 from pipelines.judges import Judge
+from pipelines.orders import whole_orders
 from pipelines.settings import EvaluateReward
 from pipelines.tables import write_json
 from rewardmodels.trust.duels import Comparer, comparer_of
@@ -50,6 +52,7 @@ class Judged:
     variance: list[float | None]
     left_out: Counter[str]
     orders: list[tuple[float, float]] = field(default_factory=list)
+    pairs: list[PreferencePair] = field(default_factory=list)
 
 
 def run(settings: EvaluateReward) -> dict[str, Any]:
@@ -68,11 +71,14 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
         "reward": judge.label,
         "pairs": path.name,
         "dimension": settings.dimension,
+        "score": score_of(judge, settings.dimension),
         "num_pairs": len(found),
         "num_judged": len(judged.label),
         "left_out": dict(left_out),
         **accuracies(judged),
     }
+    wholes = whole_orders(found, judged.pairs, judged.difference, judged.label)
+    result |= {} if wholes is None else {"whole_orders": wholes}
     if settings.conformal is not None:
         result["conformal"] = abstention.promise(
             judged.difference, judged.label, judged.groups, judged.variance,
@@ -83,14 +89,26 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
     return result
 
 
+def score_of(judge: Judge, dimension: str) -> str:
+    """Which of the reward's numbers is held against the labels: its own of that name, or overall."""
+    if comparer_of(judge.model) is not None:
+        return "p(a is better)"
+    return dimension if dimension in judge.model.dimensions else "overall"
+
+
 def read_pairs(path: Path, dimension: str, left_out: Counter[str]) -> list[PreferencePair]:
-    """All pairs with a label on the dimension; bad lines are counted."""
+    """All pairs with a label on the dimension; bad lines, and candidates that are no single medium, are counted."""
 
     def complain(_: int, reason: str) -> None:
         left_out[f"bad line: {reason}"] += 1
 
-    comparisons = read(path, on_error=complain)
-    return [pair for one in comparisons for pair in pairs_of(one, path.parent, dimensions=[dimension])]
+    found: list[PreferencePair] = []
+    for one in read(path, on_error=complain):
+        try:
+            found += pairs_of(one, path.parent, dimensions=[dimension])
+        except ValueError as problem:
+            left_out[str(problem)] += 1
+    return found
 
 
 def judge_pairs(
@@ -122,6 +140,7 @@ def judge_pairs(
         judged.variance.append(first[1] + second[1] if unsure else None)  # type: ignore[operator]
         judged.label.append(0 if chance == 0.5 else 1 if chance > 0.5 else -1)
         judged.groups.append(pair.group or pair.prompt)
+        judged.pairs.append(pair)
     return judged
 
 
@@ -148,6 +167,7 @@ def compare_pairs(
             judged.groups.append(pair.group or pair.prompt)
             judged.variance.append(None)
             judged.orders.append((one.forward, one.backward))
+            judged.pairs.append(pair)
     return judged
 
 
@@ -157,12 +177,11 @@ def _score(judge: Judge, samples: Sequence[Sample], settings: EvaluateReward) ->
     groups: dict[Any, list[tuple[int, Sample]]] = {}
     for k, sample in enumerate(samples):
         try:
-            decoded = _decoded(sample, settings)
+            decoded = _decoded(sample, settings, judge)
         except ValueError as problem:
             answers[k] = " ".join(str(problem).split())
             continue
-        source = decoded.source_frames()
-        shape = (decoded.frames().shape, None if source is None else source.shape)
+        shape = tuple(getattr(medium, "shape", None) for medium in (decoded.media, decoded.source))
         groups.setdefault(shape, []).append((k, decoded))
     for group in groups.values():
         found: Scores = judge([sample for _, sample in group])
@@ -172,13 +191,13 @@ def _score(judge: Judge, samples: Sequence[Sample], settings: EvaluateReward) ->
     return answers
 
 
-def _decoded(sample: Sample, settings: EvaluateReward) -> Sample:
+def _decoded(sample: Sample, settings: EvaluateReward, judge: Judge | None = None) -> Sample:
+    """Media as tensors, but for the video files of which the judge chooses the frames."""
+
     def tensor(what: Any) -> Any:
-        return (
-            media.read(what, fps=settings.fps, max_frames=settings.max_frames)
-            if isinstance(what, Path)
-            else what
-        )
+        if not isinstance(what, Path) or (judge is not None and judge.takes(what)):
+            return what
+        return media.read(what, fps=settings.fps, max_frames=settings.max_frames)
 
     return Sample(sample.prompt, tensor(sample.media), tensor(sample.source), sample.id, sample.metadata)
 
@@ -217,6 +236,15 @@ def _tell(result: dict[str, Any]) -> None:
         share = f"{report.show(span['mean'])} [{report.show(span['low'])}, {report.show(span['high'])}]"
         line = f"{share} of {strict['n']} untied pairs in order"
         console.print(f"{result['reward']} on {result['dimension']}: {line}", markup=False)
+    if result["score"] == "overall" != result["dimension"]:
+        line = f"{result['reward']} has no score for {result['dimension']}: its overall score was compared"
+        console.print(line, style="yellow", markup=False)
+    if "whole_orders" in result:
+        whole = result["whole_orders"]
+        line = (
+            f"{report.show(whole['accuracy'])} of {whole['n']} comparisons of 3 or more in order as a whole"
+        )
+        console.print(line, markup=False)
     ties = result["with_ties_published"]
     console.print(
         f"with {ties['ties_labelled']} ties: {ties['accuracy']:.3f} at the best epsilon, {ties['epsilon']:.3g}",

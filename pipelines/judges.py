@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from mmalign.composition import Reward, labels
+from mmalign.media import is_video
 from mmalign.types import RewardModel, Sample, Scores
 from rewardmodels.asking import ask
-from rewardmodels.combine import Combined, build, needs_group
+from rewardmodels.combine import Combined, build, needs_group, reads_files
 from rewardmodels.defects import GivenUp, Tally
 from rewardmodels.trust.duels import comparer_of
 
@@ -29,6 +31,10 @@ class Judge:
     def needs_group(self) -> bool:
         """Whether it compares the samples of a call, and must see a group as a whole."""
         return needs_group(self.model)
+
+    def takes(self, file: Path) -> bool:
+        """Whether it is given this file as it is: a video of which it chooses the frames itself."""
+        return reads_files(self.model) and is_video(file)
 
     def __call__(self, samples: Sequence[Sample]) -> Scores:
         """A row a sample; see `rewardmodels.asking`. `GivenUp` where its own errors leave nothing judged."""

@@ -157,7 +157,7 @@ def _ask(judge: Judge, asked: Sequence[_Decoded], plan: Plan, shards: Shards) ->
     if judge.given_up:
         return
     try:
-        scores = judge([_sample(one, grouped=judge.needs_group) for one in asked])
+        scores = judge([_sample(one, judge) for one in asked])
     except GivenUp:  # told at the end of the run
         return
     for row, one in enumerate(asked):
@@ -212,11 +212,14 @@ def _alike(decoded: Sequence[_Decoded], most: int) -> list[list[_Decoded]]:
     return [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
 
 
-def _sample(decoded: _Decoded, *, grouped: bool) -> Sample:
+def _sample(decoded: _Decoded, judge: Judge) -> Sample:
     item = decoded.item
+    assert item.file is not None
     assert decoded.frames is not None
-    metadata = {**item.metadata, "group": item.group} if grouped else item.metadata
-    return Sample(item.prompt, decoded.frames, decoded.source, item.id, metadata)
+    metadata = {**item.metadata, "group": item.group} if judge.needs_group else item.metadata
+    shown = item.file if judge.takes(item.file) else decoded.frames
+    source = item.source if item.source is not None and judge.takes(item.source) else decoded.source
+    return Sample(item.prompt, shown, source, item.id, metadata)
 
 
 def _judged(item: Item, scores: Scores, row: int, mark: str) -> Row:

@@ -65,7 +65,11 @@ class Generate(Section):
 
 
 class Score(Section):
-    """Files times rewards, into a folder of JSONL shards, a summary and a gallery."""
+    """Files times rewards, into a folder of JSONL shards, a summary and a gallery.
+
+    `fps` and `max_frames` thin videos; rewards that learned from files (VideoReward, VEFX-Reward, those trained on
+    files) choose the frames themselves.
+    """
 
     input: str
     rewards: Annotated[tuple[Reward, ...], Field(min_length=1)]
@@ -111,6 +115,7 @@ class EvaluateReward(Section):
     """A reward model against preference pairs (`mmalign.pref/1` JSONL), accuracy by prompt.
 
     `conformal`: the error allowed among the pairs it judges, with certainty 1 - `delta`; it abstains from the others.
+    `fps` and `max_frames` as in `Score`.
     """
 
     reward: Reward

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,7 +115,16 @@ def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, Reward
 
 
 def build_model(recipe: RewardRecipe) -> VlmReward:
-    """The model to train: a saved one, or a new one that knows the words of its world."""
+    """The model to train; of files it will choose the frames as it does while it learns."""
+    model = _model(recipe)
+    if recipe.data.pairs not in WORLDS:
+        for builder in model.builders:
+            builder.video = replace(builder.video, from_files=True)
+    return model
+
+
+def _model(recipe: RewardRecipe) -> VlmReward:
+    """A saved model, or a new one that knows the words of its world."""
     model = recipe.model
     if model.path is not None:
         return load_folder(model_path(model.path))

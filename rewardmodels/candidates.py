@@ -52,6 +52,11 @@ class Together:
         return self.model.name
 
     @property
+    def reads_files(self) -> bool:
+        """Whether it chooses the frames of video files itself."""
+        return self.model.reads_files
+
+    @property
     def modalities(self) -> frozenset[Modality]:
         """What it was trained to judge."""
         return self.model.modalities

@@ -51,6 +51,11 @@ class VideoRule:
     total_pixels: int | None = None
     always: bool = False
     """Whether a single picture is read as a video too."""
+    frame_rate: float | None = None
+    """Frames a second of tensors whose metadata tell no fps, such as a generator's; None: they were chosen already."""
+    from_files: bool = False
+    """Whether what was learned from were files, whose frames this rule chose. Then it must be shown the file: of frames
+    that were chosen by others there are more or fewer, and at other times."""
 
     def __post_init__(self) -> None:
         if not self.fps > 0 or not 1 <= self.min_frames <= self.max_frames or self.factor < 1:
@@ -79,8 +84,8 @@ class VideoRule:
 def read_clip(media: Tensor | Path, rule: VideoRule | None, metadata: Mapping[str, Any]) -> Clip:
     """One medium as a model will see it: frames (T, C, H, W) in [0, 1] and their times.
 
-    Without a rule all frames are read. A tensor holds frames at `metadata["fps"]`; without that entry they are taken
-    as chosen already, one every 1 / rule.fps seconds.
+    Without a rule all frames are read. A tensor holds frames at `metadata["fps"]`, or else at the rule's `frame_rate`;
+    without either they are taken as chosen already, one every 1 / rule.fps seconds.
     """
     if rule is None:
         return Clip(as_frames(media))
@@ -92,7 +97,7 @@ def read_clip(media: Tensor | Path, rule: VideoRule | None, metadata: Mapping[st
         raise ValueError("the video has no frame")
     if total == 1:
         return Clip(frames, (0.0,), 1 / rule.fps) if rule.always else Clip(frames)
-    given = metadata.get("fps")
+    given = metadata.get("fps", rule.frame_rate)
     if given is not None and not (isinstance(given, int | float) and given > 0):
         raise ValueError(f"metadata fps must be a number above 0, got {given!r}")
     kept = rule.num_frames(total, given) if given else min(total, rule.max_frames)

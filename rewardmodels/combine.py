@@ -74,6 +74,11 @@ class Scaled:
         return needs_group(self.model) or any(map(scale_needs_group, self.scales))
 
     @property
+    def reads_files(self) -> bool:
+        """Whether the reward chooses the frames of video files itself."""
+        return reads_files(self.model)
+
+    @property
     def differentiable(self) -> bool:
         """Whether gradients pass through the reward and its scales."""
         return self.model.differentiable and not any(s.name in NOT_DIFFERENTIABLE for s in self.scales)
@@ -149,6 +154,11 @@ class Combined:
     def needs_group(self) -> bool:
         """Whether a score depends on the other samples of the call."""
         return rule_needs_group(self._rule) or any(needs_group(model) for _, _, model in self.parts)
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether every part chooses the frames of video files itself."""
+        return all(reads_files(model) for _, _, model in self.parts)
 
     @property
     def differentiable(self) -> bool:
@@ -243,6 +253,11 @@ def from_file(path: str | Path) -> RewardModel:
 def needs_group(model: RewardModel) -> bool:
     """Whether a reward compares the samples of one call, so that it must be given whole groups."""
     return bool(getattr(model, "needs_group", False))
+
+
+def reads_files(model: RewardModel) -> bool:
+    """Whether a reward chooses the frames of video files itself, so that it must be given the file."""
+    return bool(getattr(model, "reads_files", False))
 
 
 def group_ids(samples: Sequence[Sample]) -> Tensor:

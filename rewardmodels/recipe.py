@@ -82,6 +82,11 @@ class Model(Section):
             raise ValueError(
                 "give one of path (a saved reward model), backbone (a stock VLM) and scratch (sizes of a new one)"
             )
+        if self.backbone is None and (self.pixels is not None or self.frames != Frames()):
+            raise ValueError(
+                "pixels and frames belong to a backbone: a saved reward reads media as it was trained to, a new one at "
+                "its scratch.image_size"
+            )
         return self
 
 

@@ -95,6 +95,11 @@ class VlmReward(CalibratedReward):
         """The builder of the first, mostly the only, template."""
         return self.builders[0]
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether it chooses the frames of video files itself."""
+        return self.builder.video.from_files
+
     def see(self, inputs: VlmInputs) -> Seen:
         """One forward pass: the hidden states that the head may read."""
         inputs = inputs.to(self.device)

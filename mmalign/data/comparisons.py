@@ -79,7 +79,13 @@ def _means(said: dict[str, list[float]]) -> dict[str, float]:
 
 
 def samples(comparison: Comparison, root: Path, *, store: MediaStore | None = None) -> list[Sample]:
-    """The candidates as samples, in order; media are files, decoded when they are read."""
+    """The candidates as samples, in order; media are files, decoded when they are read. ValueError where the prompt
+    shows further pictures: a sample holds one source, and without what it is about nothing can be judged.
+    """
+    if any(item.role == "reference" for item in comparison.inputs):
+        raise ValueError(
+            f"comparison {comparison.id}: its prompt shows reference pictures, which no reward is given; leave it out"
+        )
     place = store or MediaStore(root)
     source = _source(comparison)
     start = None if source is None else place.path(source)
@@ -156,4 +162,5 @@ def _follow(note: Annotation, order: Sequence[int], place: dict[int, int]) -> An
 def _sample(comparison: Comparison, candidate: Candidate, store: MediaStore, source: Path | None) -> Sample:
     if candidate.uri is None or not isinstance(candidate.uri, str):
         raise ValueError(f"comparison {comparison.id}: candidate {candidate.id} has no single media uri")
-    return Sample(comparison.prompt, store.path(candidate.uri), source, id=f"{comparison.id}/{candidate.id}")
+    prompt = str(candidate.meta.get("prompt") or comparison.prompt)
+    return Sample(prompt, store.path(candidate.uri), source, id=f"{comparison.id}/{candidate.id}")

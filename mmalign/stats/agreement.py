@@ -9,6 +9,8 @@ Protocols, named in every result because the numbers differ:
 - `ties`: a tie is predicted where |difference| <= epsilon, and right where people saw one (Deutsch et al. 2023,
   arXiv 2305.14324). `best_epsilon` fits epsilon on the pairs it is measured on, as published numbers do, which
   flatters; `cross_validated` fits it on other groups.
+- `whole_orders`: three or more candidates together, right only if every pair of them is (EditReward-Bench, arXiv
+  2509.26346: one in 24 by chance for four).
 
 >>> strict([2.0, -1.0, 0.5], [1, 1, 0]).accuracy
 0.5
@@ -141,6 +143,23 @@ def cross_validated(
         sum(p.ties_predicted for p in parts),
         sum(p.ties_matched for p in parts),
     )
+
+
+def whole_orders(difference: ArrayLike, label: ArrayLike, owners: Sequence[Hashable]) -> Accuracy:
+    """The share of comparisons (`owners` of the pairs) of which all pairs are ordered as people have them; a tie of
+    theirs is met by equal scores only.
+
+    >>> whole_orders([1, 2, 1, 1, 2, -1], [1, 1, 1, 1, 1, 1], "aaabbb").accuracy
+    0.5
+    """
+    delta, truth = _pairs(difference, label)
+    member = cluster_index(truth.size, owners)
+    num = int(member.max()) + 1 if member.size else 0
+    wrong = np.bincount(member, weights=np.sign(delta) != truth, minlength=num)
+    correct = int((wrong == 0).sum())
+    ties = int((truth == 0).sum())
+    accuracy = correct / num if num else float("nan")
+    return Accuracy("whole orders, ties by equal scores", accuracy, float(correct), num, ties_labelled=ties)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:

@@ -30,16 +30,17 @@ GEO_AGG = (2.0, 1.0, 1.0)
 
 def load(
     *, path: str = HUB, base_config: str = "", template_file: str | None = None, fps: float = 4.0,
-    max_pixels: int = 399360, overall: Literal["sum", "mean", "min", "product"] = "sum",
-    powers: Sequence[float] = GEO_AGG, golden: bool = False, batch_size: int = 1, device: str | torch.device = "cpu",
-    dtype: str = "auto",
+    max_pixels: int = 399360, frame_rate: float | None = None,
+    overall: Literal["sum", "mean", "min", "product"] = "sum", powers: Sequence[float] = GEO_AGG, golden: bool = False,
+    batch_size: int = 1, device: str | torch.device = "cpu", dtype: str = "auto",
 ) -> VlmReward:  # fmt: skip
     """VEFX-Reward from a folder or hub id, which brings its own configuration unless `base_config` is given.
 
     The prompt is in our words unless `template_file` holds the published one, with {source}, {media} and {prompt} in
     it: without it, scores are near the published ones but not theirs. `overall` is the sum, as in the published code;
     `product` is the paper's GeoAgg, (IF^2 RQ EE)^(1/4) in [1, 4], and with powers (1, 1, 1) the plain geometric mean,
-    (IF RQ EE)^(1/3). Frames are first scaled to multiples of 28 pixels, as its own reader does.
+    (IF RQ EE)^(1/3). `frame_rate` is that of the frames that a generator hands over. Frames are first scaled to
+    multiples of 28 pixels, as its own reader does.
     """
     place = locate(path, (*FACTS, "*.safetensors"))
     if not (place / "vefx_config.json").is_file():
@@ -58,6 +59,7 @@ def load(
     reward = as_reward(
         Parts(str(place), body, head, base), settings, tokens=(*ASPECT_TOKENS, *LEVEL_TOKENS),
         rule=replace(base.rule, eight_bit=True, first_unit=28), template_file=template_file,
-        video=VideoRule(fps, max_pixels=max_pixels, always=True), batch_size=batch_size, device=device, dtype=dtype,
+        video=VideoRule(fps, max_pixels=max_pixels, always=True, frame_rate=frame_rate, from_files=True),
+        batch_size=batch_size, device=device, dtype=dtype,
     )  # fmt: skip
     return verify(reward, place) if golden else reward

@@ -36,14 +36,16 @@ MEAN, STD = (3.6757, 1.1646, 2.8105), (2.2476, 1.3811, 2.5121)
 
 def load(
     *, path: str = HUB, base_config: str = BASE, template_file: str | None = None, fps: float | None = None,
-    max_pixels: int | None = None, normalise: bool = True, golden: bool = False, batch_size: int = 8,
-    device: str | torch.device = "cpu", dtype: str = "auto",
+    max_pixels: int | None = None, frame_rate: float | None = None, normalise: bool = True, golden: bool = False,
+    batch_size: int = 8, device: str | torch.device = "cpu", dtype: str = "auto",
 ) -> VlmReward:  # fmt: skip
     """VideoReward from a folder or hub id; `base_config` gives configuration, pixel facts and, if needed, weights.
 
     The prompt is in our words unless `template_file` holds the published one, with {media} and {prompt} in it:
     without it, scores are near the published ones but not theirs. `fps` and `max_pixels` (of a frame) are those of
-    its configuration unless given. `normalise=False` gives raw scores. `golden=True` checks against golden.json.
+    its configuration unless given; `frame_rate` is that of the frames that a generator hands over (16 for Wan), of
+    which all are read where it is not told. `normalise=False` gives raw scores. `golden=True` checks against
+    golden.json.
     """
     folder = locate(path, FILES)
     step = last_step(folder)
@@ -65,6 +67,8 @@ def load(
         fps or data.get("fps") or 2.0,
         max_pixels=max_pixels or data.get("max_frame_pixels") or 200704,
         always=True,
+        frame_rate=frame_rate,
+        from_files=True,
     )
     reward = as_reward(
         Parts(str(step), body, head, base, num), settings, rule=replace(base.rule, eight_bit=True), video=video,

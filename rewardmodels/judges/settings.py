@@ -30,7 +30,9 @@ Rule = Literal["mean", "sum", "sum_middle", "final", "editscore", "cme", "qma"]
 
 
 class Number(Section):
-    """A number of a verdict; `label` is what the answer calls it, `optional` allows N/A."""
+    """A number of a verdict; `label` is what the answer calls it (in lines also several, parted by |, such as ours and
+    that of a published prompt), `optional` allows N/A.
+    """
 
     name: str
     low: float

@@ -1,8 +1,8 @@
 """Verdicts in generated text: one strict parser a format. What does not parse is an error that quotes the answer.
 
-    json_list      {"score": [20, 17], ...}                 numbers in the order of the fields
+    json_list      {"score": [20, 17], ...}                 numbers in the order of the fields; one alone without []
     json_fields    {"quality": 3, "text": "N/A", ...}       numbers by key; {"quality": {"score": 3}} too
-    lines          Image quality: 3.5/4                     numbers by label, one a line
+    lines          Image quality: 3.5/4                     numbers by label, one a line, or below it as `Score: 3.5`
     tag            <answer>7</answer>                       one number
     free           any text that is not empty
     checks         [kind] what must hold                    one principle a line
@@ -28,6 +28,7 @@ from typing import Any, Literal
 Format = Literal["json_list", "json_fields", "lines", "tag", "free"]
 QUOTED = 80
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+_LAST_COMMA = re.compile(r",(\s*[}\]])")
 _MISSING = re.compile(r"n\s*/\s*a|not applicable", re.IGNORECASE)
 
 
@@ -37,7 +38,9 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Number:
-    """One field of a verdict: what it is called, how the answer labels it, and its range."""
+    """One field of a verdict: what it is called, how the answer labels it, and its range. Labels of a line may be
+    several, parted by |.
+    """
 
     name: str
     low: float
@@ -47,7 +50,12 @@ class Number:
 
     @property
     def words(self) -> str:
-        """What the answer calls it."""
+        """What the answer calls it (of several labels the first)."""
+        return self.labels.split("|")[0]
+
+    @property
+    def labels(self) -> str:
+        """All that the answer may call it."""
         return self.label or self.name.replace("_", " ")
 
 
@@ -106,6 +114,8 @@ def spoken(text: str) -> str:
 def _json_list(text: str, layout: Layout) -> dict[str, float]:
     record = last_object(text, layout.key)
     found = record[layout.key]
+    if len(layout.fields) == 1 and not isinstance(found, list):
+        found = [found]
     if not isinstance(found, list) or len(found) != len(layout.fields):
         raise Unreadable(f'"{layout.key}" must be a list of {len(layout.fields)} numbers')
     return {field.name: _number(value, field) for field, value in zip(layout.fields, found, strict=True)}
@@ -127,13 +137,24 @@ def _json_fields(text: str, layout: Layout) -> dict[str, float]:
 def _lines(text: str, layout: Layout) -> dict[str, float]:
     made = {}
     for field in layout.fields:
-        label = r"[\s_-]+".join(re.escape(word) for word in re.split(r"[\s_-]+", field.words))
-        pattern = rf"(?im)^[\s>*#\-\d.)]*{label}[\s*_]*(?:score)?[\s*_]*[:=][\s*_]*([^\n]*)$"
+        start = rf"^[\s>*#\-\d.)]*{_called(field.labels)}[\s*_]*(?:score)?[\s*_]*[:=][\s*_]*"
+        pattern = rf"(?im){start}(?:[>#\-\s]+score[\s*_]*[:=][\s*_]*)?([^\n]*)$"
         found = re.findall(pattern, text)
         if not found:
             raise Unreadable(f"no line '{field.words}: number'")
         made[field.name] = _written(found[-1], field)
     return made
+
+
+def _called(labels: str) -> str:
+    """A pattern of a label, or of any of those parted by |; its words may be joined by spaces, dashes or underscores.
+
+    >>> bool(re.fullmatch(_called("quality|visual quality"), "visual_quality"))
+    True
+    """
+    words = [re.split(r"[\s_-]+", label) for label in labels.split("|")]
+    each = "|".join(r"[\s_-]+".join(map(re.escape, some)) for some in words)
+    return f"(?:{each})"
 
 
 def _tag(text: str, layout: Layout) -> dict[str, float]:
@@ -193,8 +214,11 @@ def last_object(text: str, key: str) -> dict[str, Any]:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every outermost JSON object in the text, in order."""
+    """Every outermost JSON object in the text, in order; a comma before a closing bracket is passed over, since the
+    example in UnifiedReward-Edit's published prompt has one.
+    """
     decoder = json.JSONDecoder(strict=False)
+    text = _LAST_COMMA.sub(r"\1", text)
     place = text.find("{")
     while place >= 0:
         try:
@@ -221,11 +245,12 @@ def _notes(text: str, layout: Layout) -> dict[str, str]:
     records = list(_objects(text)) if layout.notes else []
     for name, label in (layout.notes or {}).items():
         for record in records:
-            if isinstance(record.get(label), str) and record[label].strip():
-                made[name] = record[label].strip()
+            for key in label.split("|"):
+                if isinstance(record.get(key), str) and record[key].strip():
+                    made[name] = record[key].strip()
         if name not in made:
             end = r"(?=\n\s*\n|\n[\s>*#\-]*[A-Z][\w ]{0,40}\**:|\Z)"
-            pattern = rf"(?ims)^[\s>*#\-]*{re.escape(label)}[\s*_]*:[\s*_]*(.+?){end}"
+            pattern = rf"(?ims)^[\s>*#\-]*{_called(label)}[\s*_]*:[\s*_]*(.+?){end}"
             found = re.findall(pattern, text)
             if found:
                 made[name] = found[-1].strip().strip('"')

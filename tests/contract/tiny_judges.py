@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from tests.unit.rewardmodels.judges import tiny_chat
 from tests.unit.rewardmodels.tiny import tiny_reward
 
 
+@dataclass
 class Certain:
     """Answers every question, in all formats at once, by numbers that depend on its words and pictures alone."""
 
-    name = "certain"
+    num_scores: int = 2
+    name: str = "certain"
 
     def generate(self, questions: Sequence[Question], sampling: Sequence[Sampling]) -> list[Answer]:
-        return [Answer(_text(int(question.digest(), 16) % 997 / 997)) for question in questions]
+        return [
+            Answer(_text(int(question.digest(), 16) % 997 / 997, self.num_scores)) for question in questions
+        ]
 
     def first_words(
         self, questions: Sequence[Question], words: Sequence[str], *, variants: bool = True
@@ -28,7 +33,7 @@ class Certain:
         return [Words((math.log(share), math.log(1 - share))) for share in shares]
 
 
-def _text(share: float) -> str:
+def _text(share: float, num_scores: int) -> str:
     mark = 1 + 3 * share
     labels = (
         "Text faithfulness", "Image faithfulness", "Physical quality", "Text rendering", "Alignment", "Consistency",
@@ -37,8 +42,8 @@ def _text(share: float) -> str:
     lines = [f"{label}: {mark:.3f}" for label in labels]
     checks = [f"[{kind}] to a degree of {mark:.3f}" for kind in ("follow", "keep", "quality")]
     tags = [f"<score>{mark:.3f}</score>", f"<answer>{('yes', 'no', 'partly')[int(97 * share) % 3]}</answer>"]
-    names = ("following", "quality", "execution", "consistency")
-    numbers = json.dumps(dict.fromkeys(names, mark) | {"score": [mark, 5 * mark]})
+    names = ("following", "quality")
+    numbers = json.dumps(dict.fromkeys(names, mark) | {"score": [mark, 5 * mark][:num_scores]})
     return "\n".join([*lines, *checks, *tags, numbers])
 
 
@@ -80,7 +85,7 @@ TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
     "editscore": _said,
     "unifiedreward-edit": _said,
     "rationalrewards-edit": _said,
-    "firm-edit": _said,
+    "firm-edit": lambda folder: {"engine": Certain(num_scores=1)},
     "edit-principles": _said,
     "uniworld-v2": lambda folder: {"min_mass": 0.0, **_model(folder)},
 }

@@ -78,10 +78,25 @@ def test_data_shapes_check_and_evaluate_reward(tmp_path: Path) -> None:
     out = tmp_path / "accuracy.json"
     assert call("evaluate", "reward", "--reward", "shapes-verifier", "--pairs", pairs, "-o", out) == 0
     result = json.loads(out.read_text())
+    assert result["score"] == "overall" and result["whole_orders"]["n"] == 6
     assert result["strict"]["accuracy"] > 0.85
     assert result["num_judged"] == result["num_pairs"] == 36
     assert (
         result["strict_interval"]["low"] <= result["strict"]["accuracy"] <= result["strict_interval"]["high"]
+    )
+
+
+def test_a_label_that_the_reward_has_no_score_for_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("data", "shapes", "--num-prompts", 2, "-o", tmp_path / "world") == 0
+    pairs, out = tmp_path / "world" / "pairs.jsonl", tmp_path / "accuracy.json"
+    pairs.write_text(pairs.read_text().replace('"dim": "overall"', '"dim": "beauty"'))
+    words = ("--reward", "shapes-verifier", "--pairs", pairs, "dimension=beauty", "-o", out)
+    assert call("evaluate", "reward", *words) == 0
+    assert json.loads(out.read_text())["score"] == "overall"
+    assert "has no score for beauty: its overall score was compared" in " ".join(
+        capsys.readouterr().out.split()
     )
 
 

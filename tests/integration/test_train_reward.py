@@ -101,6 +101,7 @@ def test_bundles_are_shared_out_and_none_is_lost() -> None:
     ("override", "message"),
     [
         ("model.scratch=null", "give one of path"),
+        ("model.frames.fps=8", "pixels and frames belong to a backbone"),
         ("data.shapes.stages=[{until: 0.5}]", "until: 1.0"),
         ("optimizer.nam=adamw", "did you mean 'optimizer.name'"),
         ("method.loss=hinge", "method.loss"),

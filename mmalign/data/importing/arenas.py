@@ -40,7 +40,8 @@ def mmrb2(row: Row, place: Place) -> Comparison:
     """chosen is A or B. human_annotations from 1 (B much better) to 6, or 7, give the strength and each one's word.
 
     For the reasoning task they are grades A, B, C of each response, kept as ratings. Fields are called differently in
-    the complete and the response-only files: both are read; without `prompt_content` the prompt is empty.
+    the complete and the response-only files: both are read; without `prompt_content` the prompt is empty. What must
+    not be split is the prompt, by its number in its source where it has one.
     """
     word = str(row.data.get("chosen") or row.data.get("human_preference") or "")
     if word not in ("A", "B"):
@@ -50,8 +51,8 @@ def mmrb2(row: Row, place: Place) -> Comparison:
     notes = _graded(label, said) if isinstance(said, dict) else _strong(label, list(said))
     parts, inputs, prompt = _prompt(row, place)
     task = _TASKS.get(row.file.name.split("_")[0].removesuffix(".json"), "interleaved")
-    source = f"{row.text('prompt_source')}:{(row.data.get('prompt_metadata') or {}).get('id', '')}"
     name = str(row.data.get("pair_id") or row.data.get("id") or row.digest())
+    number = (row.data.get("prompt_metadata") or {}).get("id")
     return Comparison(
         id=f"mmrb2-{name}",
         prompt=prompt,
@@ -60,7 +61,7 @@ def mmrb2(row: Row, place: Place) -> Comparison:
         candidates=tuple(_response(row, side, place) for side in "ab"),
         annotations=tuple(notes),
         task="multiref" if task == "edit" and len(inputs) > 1 else task,
-        group=f"mmrb2:{source}",
+        group="" if number is None else f"mmrb2:{row.text('prompt_source')}:{number}",
         annotator={"type": "human", "n": 3},
         prompt_parts=tuple(parts) if inputs else (),
     )  # fmt: skip

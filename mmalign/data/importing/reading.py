@@ -145,13 +145,20 @@ def _comparisons(
             if isinstance(made, str):
                 told.left_out[made] += 1
                 continue
-            made = replace(made, source=chosen.name, license=chosen.license, split=place.split)
+            made = replace(
+                made, source=chosen.name, license=chosen.license, split=place.split, group=_group_of(made)
+            )
             validate(made)
         except BROKEN as problem:
             complain(row.where, in_words(problem, row, chosen, lambda one: chosen.convert(one, place)))
             continue
         told.num_comparisons += 1
         yield made
+
+
+def _group_of(made: Comparison) -> str:
+    """What a row says, or "" for its prompt and inputs; without any of them it has nothing in common with others."""
+    return made.group or ("" if made.prompt or made.inputs else made.id)
 
 
 def _counted(found: Iterable[Row], chosen: Format, told: Outcome) -> Iterator[Row]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from mmalign.comparison import Annotation, Candidate, Comparison, MediaInput
 from mmalign.data.importing.formats import Format, Place, Row, by_scores, names, pair, rating
+from mmalign.data.importing.videos import VIDEOFEEDBACK_DIMENSIONS
 
 VISIONREWARD_SCALES = {
     "symmetry": (-1, 1), "richness": (-2, 2), "color aesthetic": (-1, 1), "detail realism": (-3, 1),
@@ -23,7 +24,8 @@ VISIONREWARD_SCALES = {
     "face": (-3, 2), "hands": (-4, 1), "clarity": (-2, 2), "detail refinement": (-4, 2),
 }  # fmt: skip
 _CAPTION = re.compile(
-    r"(?:Text Caption|Text Prompt|Video Caption|Caption|Prompt)\s*[:：-]\s*\[?(.+?)\]?\s*$", re.S
+    r"(?:Text Caption|Text Prompt|Text instruction|Video Caption|Caption|Prompt)\s*[:：-]\s*\[?(.+?)\]?\s*$",
+    re.S,
 )
 _BETTER = re.compile(r"\b(?:image|video|response|answer)\s*([12])\s+is\s+better", re.I)
 _EQUAL = re.compile(r"\bboth\s+\w+\s+are\s+equally\s+(good|bad)", re.I)
@@ -33,6 +35,7 @@ _TWO_SCORES = re.compile(
     r"([A-Z][A-Za-z \-]*?)\s*Score\s*[:：]\s*(?:Image|Video)\s*1\s*[:：]\s*" + _NUMBER
     + r"\s*(?:Image|Video)\s*2\s*[:：]\s*" + _NUMBER
 )  # fmt: skip
+_RESPECT = re.compile(rf"^\W*({'|'.join(VIDEOFEEDBACK_DIMENSIONS)})\s*[:：]\s*\**\s*{_NUMBER}", re.I | re.M)
 _ANSWER = re.compile(r"<answer>\s*([12])\s*</answer>")
 _RESPONSES = re.compile(
     r"\[Response 1\]\s*:\s*(.*?)\s*(?:#+\s*)?\[Response 2\]\s*:\s*(.*?)\s*(?:#+\s*\*\*Output Format.*)?$",
@@ -71,7 +74,8 @@ def visionreward(row: Row, place: Place) -> Comparison:
 
 
 def conversations(row: Row, place: Place) -> Comparison | str:
-    """What the answer says in words, which stay as a critique: a better one of two, or scores of one from 1 to 5.
+    """What the answer says in words, which stay as a critique: a better one of two (of edits their source is the first
+    picture), or scores of one from 1 to 5; of a video five respects from 1 to 4 and a final score from 1 to 10.
 
     Scores of two (UnifiedReward 2.0) are relative, in each respect they sum to 1: the first is taken as the probability
     that the first is better.
@@ -84,7 +88,9 @@ def conversations(row: Row, place: Place) -> Comparison | str:
     field = next((f for f in ("images", "image", "videos", "video") if row.data.get(f)), None)
     if field is None:
         return "has no media"
-    media = row.data[field] if isinstance(row.data[field], (list, tuple)) else [row.data[field]]
+    media = list(row.data[field]) if isinstance(row.data[field], (list, tuple)) else [row.data[field]]
+    edits = len(media) == 3 and "source image" in asked.lower()
+    sources = [media.pop(0)] if edits else []
     notes = _understood(told, len(media))
     if notes is None:
         return "its answer names neither a better one nor a score"
@@ -98,7 +104,8 @@ def conversations(row: Row, place: Place) -> Comparison | str:
             for k, one in enumerate(media)
         ),
         annotations=(*notes, Annotation("overall", "critique", {"texts": [told]})),
-        task="t2v" if video else "t2i",
+        inputs=tuple(MediaInput("source", place.uri(one, row)) for one in sources),
+        task="edit" if edits else "t2v" if video else "t2i",
         annotator={"type": "human"},
     )
 
@@ -112,13 +119,20 @@ def _understood(told: str, num: int) -> list[Annotation] | None:
     relative = _TWO_SCORES.findall(told) if num == 2 else []
     if relative:
         return [_relative(name, float(first), float(second)) for name, first, second in relative]
-    scores = [(name.strip().lower(), float(value)) for name, value in _SCORE.findall(told)]
-    if num == 1 and scores:
-        return [
-            rating("overall" if name in ("final", "overall") else name.replace(" ", "_"), [value], 1, 5)
-            for name, value in dict(scores).items()
-        ]
-    return None
+    return (_rated(told) or None) if num == 1 else None
+
+
+def _rated(told: str) -> list[Annotation]:
+    """The scores of one picture, or of one video, which has respects of its own and another scale."""
+    respects = {name.lower(): float(value) for name, value in _RESPECT.findall(told)}
+    scores = {name.strip().lower(): float(value) for name, value in _SCORE.findall(told)}
+    notes = [rating(VIDEOFEEDBACK_DIMENSIONS[name], [value], 1, 4) for name, value in respects.items()]
+    return notes + [
+        rating(
+            "overall" if name in ("final", "overall") else name.replace(" ", "_"), [value], 1, 10 if respects else 5
+        )
+        for name, value in scores.items()
+    ]  # fmt: skip
 
 
 def _relative(name: str, first: float, second: float) -> Annotation:

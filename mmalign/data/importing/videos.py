@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmalign.comparison import Annotation, Candidate, Comparison, MediaInput
 from mmalign.data.importing.formats import Format, Place, Row, by_scores, chosen, names, pair, rating
+from mmalign.data.records import group_of
 
 VIDEOALIGN_DIMENSIONS = {
     "VQ": "visual_quality",
@@ -37,7 +39,7 @@ VIDEOFEEDBACK_DIMENSIONS = {
     "text-to-video alignment": "text_alignment",
     "factual consistency": "factual_consistency",
 }
-VEFX_DIMENSIONS = {"IF": "instruction_following", "RQ": "render_quality", "EE": "edit_exclusivity"}
+VEFX_DIMENSIONS = {"IF": "instruction_following", "RQ": "rendering_quality", "EE": "edit_exclusivity"}
 
 
 def videoalign(row: Row, place: Place) -> Comparison:
@@ -187,7 +189,10 @@ def vefx(row: Row, place: Place) -> Comparison:
 
 
 def solireward(row: Row, place: Place) -> Comparison:
-    """win and lose may answer different prompts; equal quality is a win-tie. Item labels stay as ratings."""
+    """win and lose may answer different prompts; equal quality is a win-tie. Item labels stay as ratings.
+
+    What must not be split is both prompts; where none are told, all pairs of one better video.
+    """
     if "videos" in row.data:
         files, qualities = row.list_of("videos", 2), row.list_of("quality", 2)
         prompts = ["", ""]
@@ -215,9 +220,15 @@ def solireward(row: Row, place: Place) -> Comparison:
         ),
         annotations=tuple(notes) or (pair("overall", "i"),),
         task="t2v",
+        group=_both(prompts) or f"solireward:{files[0]}",
         annotator={"type": "human"},
         meta=meta,
     )
+
+
+def _both(prompts: Sequence[str]) -> str:
+    """The group of two prompts, as that of one where they are alike; "" where none is told."""
+    return group_of("\x1f".join(sorted(set(prompts)))) if any(prompts) else ""
 
 
 _SIDE_COLUMNS = "Overall VQ MQ TA A_model B_model fps_A num_frames_A fps_B num_frames_B"

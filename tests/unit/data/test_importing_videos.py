@@ -12,6 +12,9 @@ from mmalign.data.check import check
 from mmalign.data.comparisons import pairs
 from mmalign.data.formats import write_jsonl
 from mmalign.data.importing import FORMATS, known, listing, reading
+from mmalign.data.importing.videos import VEFX_DIMENSIONS, VIDEOALIGN_DIMENSIONS
+from mmalign.data.records import group_of, to_record
+from rewardmodels.catalog import CATALOG
 from tests.unit.data.layouts import hub_image, imported, said, write_json, write_lines, write_parquet
 
 HEADER = "path_A,path_B,prompt,VQ,MQ,TA,fps_A,num_frames_A,fps_B,num_frames_B\n"
@@ -109,6 +112,11 @@ def test_worldrewardbench_takes_prompts_from_beside(tmp_path: Path) -> None:
     assert (won.prompt, won.task, won.inputs[0].role) == ("it falls", "i2v", "first_frame")
 
 
+def test_dimensions_are_called_as_the_published_rewards_call_them() -> None:
+    for name, mapping in (("vefx-reward", VEFX_DIMENSIONS), ("videoreward", VIDEOALIGN_DIMENSIONS)):
+        assert {*CATALOG[name].dimensions, "overall"} == {*mapping.values(), "overall"}
+
+
 def test_vefx_and_solireward(tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text(
         "original_video,edited_video,instruction,IF,RQ,EE\no.mp4,e.mp4,add a hat,4,2,1\n"
@@ -126,6 +134,40 @@ def test_vefx_and_solireward(tmp_path: Path) -> None:
              "videos": ["a.mp4", "b.mp4"], "meta": {}}  # fmt: skip
     (one,) = imported(write_json(tmp_path / "w.json", [swift]), expect="solireward")
     assert said(one)["label"] == "i"
+
+
+def test_solireward_candidates_keep_their_own_prompts_and_groups_do_not_run_together(tmp_path: Path) -> None:
+    def row(win: str, lose: str, *prompts: str) -> dict[str, object]:
+        sides = zip(("win", "lose"), (win, lose), (1, 0), prompts or ("", ""), strict=True)
+        return {name: {"video_path": file, "quality": q, "prompt": said} for name, file, q, said in sides}
+
+    rows = [row("a.mp4", "b.mp4", "a dog", "a cat"), row("c.mp4", "d.mp4", "a dog", "a dog"),
+            row("e.mp4", "f.mp4"), row("g.mp4", "h.mp4")]  # fmt: skip
+    found = imported(write_json(tmp_path / "s.json", rows), expect="solireward")
+    first, second, *_ = (pairs(one, tmp_path)[0] for one in found)
+    assert (first.a.prompt, first.b.prompt) == ("a dog", "a cat") and second.a.prompt == "a dog"
+    assert len({one.group for one in found}) == 4 and found[1].group == group_of("a dog")
+
+
+def test_mmrb2_prompts_without_a_number_are_groups_of_their_own(tmp_path: Path) -> None:
+    def row(name: str, prompt: str | None, number: int | None) -> dict[str, object]:
+        sides = {f"response_{s}": {"model": s, "response_content": [["image", f"{s}.png"]]} for s in "ab"}
+        said = {} if prompt is None else {"prompt_content": [["text", prompt]]}
+        about = {} if number is None else {"id": number}
+        return {
+            "pair_id": name,
+            "prompt_source": "emu",
+            "prompt_metadata": about,
+            "chosen": "A",
+            **said,
+            **sides,
+        }
+
+    rows = [row("1", "a dog", 3), row("2", "a dog", 3), row("3", "a cat", None), row("4", "a fox", None),
+            row("5", None, None), row("6", None, None)]  # fmt: skip
+    found = imported(write_json(tmp_path / "t2i.json", {"pairs": rows}), expect="mmrb2")
+    groups = [str(to_record(one)["group"]) for one in found]
+    assert groups[0] == groups[1] == "mmrb2:emu:3" and len(set(groups)) == 5
 
 
 def test_mmrb2_strength_and_annotators(tmp_path: Path) -> None:
@@ -209,6 +251,34 @@ def test_unifiedreward_scores_of_two_are_pairs_by_respect(tmp_path: Path) -> Non
     assert said(one, "alignment") == {"i": 0, "j": 1, "label": "j", "p": 0.4357}
     assert said(one, "coherence") == {"i": 0, "j": 1, "label": "tie", "tie_kind": "unknown"}
     assert outcome.num_bad == 1 and "must sum to 1" in outcome.bad[0] and not outcome.left_out
+
+
+def test_unifiedreward_of_a_video_has_five_respects_and_a_final_score_to_ten(tmp_path: Path) -> None:
+    told = (
+        "visual quality: 4\ntemporal consistency: 3\ndynamic degree: 2\ntext-to-video alignment: 1\n"
+        "factual consistency: 2\nFinal Score: 6"
+    )
+    turns = [
+        {"from": "human", "value": "<video>\nText Prompt: [a red fox]"},
+        {"from": "gpt", "value": told},
+    ]
+    row = {"id": "1", "video": "fox.mp4", "conversations": turns}
+    (one,) = imported(write_json(tmp_path / "u.json", [row]), expect="unifiedreward")
+    ratings = {note.dim: (note.data["scores"], note.data["max"]) for note in one.annotations[:-1]}
+    assert ratings == {
+        "visual_quality": ([4], 4), "temporal_consistency": ([3], 4), "dynamic_degree": ([2], 4),
+        "text_alignment": ([1], 4), "factual_consistency": ([2], 4), "overall": ([6], 10),
+    }  # fmt: skip
+    assert (one.task, one.prompt, one.candidates[0].type) == ("t2v", "a red fox", "video")
+
+
+def test_unifiedreward_of_two_edits_has_their_source(tmp_path: Path) -> None:
+    asked = "- Source Image (before editing)\n- Text Instruction\n\n### Criteria\nText instruction - make it red\n"
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": "Edited Image 2 is better."}]
+    row = {"id": "1", "images": ["s.jpg", "a.jpg", "b.jpg"], "conversations": turns}
+    (one,) = imported(write_json(tmp_path / "u.json", [row]), expect="unifiedreward")
+    assert (one.task, one.prompt, [item.uri for item in one.inputs]) == ("edit", "make it red", ["s.jpg"])
+    assert [c.uri for c in one.candidates] == ["a.jpg", "b.jpg"] and said(one)["label"] == "j"
 
 
 def test_r1_reward(tmp_path: Path) -> None:

@@ -147,6 +147,16 @@ def test_video_reward_reads_frames_as_its_file_says(tmp_path: Path) -> None:
     assert (rule.fps, rule.max_pixels) == (2.0, 200704)
 
 
+def test_frames_of_a_generator_are_thinned_by_their_rate(tmp_path: Path) -> None:
+    """48 frames at 16 a second are 3 seconds, of which 6 frames are read; without the rate they are all."""
+    options, frames = tiny.video_reward(tmp_path), pictures(48, 56)
+    chosen = frames[torch.linspace(0, 47, 6).round().long()]
+    plain, told = (rewardmodels.load("videoreward", **options, frame_rate=rate) for rate in (None, 16.0))
+    whole, few = (plain(samples=[Sample(PROMPT, some)]).values for some in (frames, chosen))
+    torch.testing.assert_close(told(samples=[Sample(PROMPT, frames)]).values, few)
+    assert not torch.allclose(whole, few, atol=1e-3)
+
+
 def test_video_reward_of_three_outputs_is_their_diagonal(tmp_path: Path) -> None:
     options = tiny.video_reward(tmp_path)
     file = tmp_path / "checkpoint-12" / "model.pth"

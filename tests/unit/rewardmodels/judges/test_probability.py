@@ -250,7 +250,7 @@ def test_a_judge_on_an_adapter_says_what_stock_parts_and_peft_say(tmp_path: Path
     reward: Any = rewardmodels.load("judge", config=str(tmp_path / "short.yaml"), path=str(folder))
     (review,) = reward.review(samples=[Sample("a cat", media, source)])
     image = "<|vision_start|><|image_pad|><|vision_end|>"
-    asked = wording("firm-edit/1").text.replace("{source}", image).replace("{media}", image)
+    asked = wording("edit-execution/1").text.replace("{source}", image).replace("{media}", image)
     text = f"<|im_start|>user\n{asked.replace('{prompt}', 'a cat')}<|im_end|>\n<|im_start|>assistant\n"
     processor = AutoProcessor.from_pretrained(base)
     model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), folder).eval()

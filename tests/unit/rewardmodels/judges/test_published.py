@@ -130,6 +130,13 @@ def firm(
     return score
 
 
+def firm_edit(stock: Stock, sample: Sample) -> tuple[list[float], float]:
+    """e (0.6 + 0.4 c), each of a question of its own."""
+    names = ("edit-execution/1", "edit-consistency/1")
+    a, b = (float(json.loads(stock.says(asked(name, sample), shown(sample)[0]))["score"]) for name in names)
+    return [a, b], (a - 1) / 4 * (0.6 + 0.4 * (b - 1) / 4)
+
+
 @dataclass(frozen=True)
 class Published:
     """How a judge's checkpoint answers, and its score by hand; `adapter` as peft writes it, else whole weights."""
@@ -162,8 +169,7 @@ PUBLISHED = {
         ),
     ),
     "firm-edit": Published(
-        'It was to be changed.\n{"execution": ', ((TO_5, ', "consistency": '), (TO_5, "}")),
-        firm("firm-edit/1", 2, "execution", "consistency", 0.4),
+        '{"reasoning": "so so", "score": ', ((TO_5, "}"),), firm_edit,
     ),
     "firm-gen": Published(
         'It shows this.\n{"following": ', ((TO_5, ', "quality": '), (TO_5, "}")),

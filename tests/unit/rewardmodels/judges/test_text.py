@@ -91,8 +91,6 @@ def test_one_unreadable_answer_harms_no_other() -> None:
 @pytest.mark.parametrize(
     ("config", "sample", "say", "overall"),
     [
-        ("firm-edit", EDIT, '{"execution": 4, "consistency": 2}', 0.75 * (0.6 + 0.4 * 0.25)),
-        ("firm-edit", EDIT, '{"execution": 1, "consistency": 5}', 0.0),
         ("firm-gen", IMAGE, '{"following": 3, "quality": 5}', 0.5 * 1.0),
         ("firm-gen", IMAGE, '{"following": 5, "quality": 1}', 0.4),
         ("unifiedreward-edit", EDIT, '{"score": [10, 20]}', 15.0),
@@ -102,6 +100,20 @@ def test_one_unreadable_answer_harms_no_other() -> None:
 )
 def test_overall_rules_by_hand(config: str, sample: Sample, say: str, overall: float) -> None:
     assert float(judge(config, lambda q, how: say)(samples=[sample]).overall[0]) == pytest.approx(overall)
+
+
+@pytest.mark.parametrize(
+    ("execution", "consistency", "overall"), [("4", "[2]", 0.75 * 0.7), ("[1]", "5", 0.0)]
+)
+def test_firm_asks_for_execution_and_consistency_apart(
+    execution: str, consistency: str, overall: float
+) -> None:
+    def say(question: Question, how: Sampling) -> str:
+        number = consistency if "nothing else changed" in words_of(question) else execution
+        return f'{{"reasoning": "so so", "score": {number}}}'
+
+    (review,) = judge("firm-edit", say).review(samples=[EDIT])
+    assert list(review.scores) == ["execution", "consistency"] and review.overall == pytest.approx(overall)
 
 
 def test_a_missing_dimension_is_nan_and_the_refined_prompt_is_kept() -> None:
@@ -134,6 +146,36 @@ def test_not_applicable_is_told_and_the_publishers_constant_is_a_setting(tmp_pat
     assert again[1].details["text_rendering_na_passes"] == 1
     nothing = "Text faithfulness: N/A"
     assert not judge("rationalrewards-t2i", lambda q, how: nothing)(samples=samples).valid.any()
+
+
+RATIONAL = """# Detailed Judgement
+1. Text Faithfulness:
+## Score: 3.5
+## Justification: It is blue. Text rendering: 1 was the mark of the other one.
+2. Image Faithfulness:
+## Score: 4
+## Justification: nothing else changed
+3. Physical and Visual Quality:
+## Score: 2
+## Justification: a seam
+4. Text Rendering:
+## Score: N/A
+## Justification: no text
+# Summary: well done
+
+# User Request Refinement:
+## Refinement Comments: name the seam
+## Refined Request: make it blue without a seam"""
+
+
+def test_answers_as_published_prompts_have_them_are_read_too() -> None:
+    (review,) = judge("rationalrewards-edit", lambda q, how: RATIONAL).review(samples=[EDIT])
+    assert review.scores == {"text_faithfulness": 3.5, "image_faithfulness": 4.0, "physical_quality": 2.0}
+    assert review.notes["refined_prompt"] == "make it blue without a seam"
+    said = "visual quality: 4\ntemporal consistency: 3\ndynamic degree: 2\ntext-to-video alignment: 1\n"
+    reward = judge("unifiedreward-video", lambda q, how: f"{said}factual consistency: 2\nFinal Score: 6")
+    (review,) = reward.review(samples=[Sample("a ball", torch.rand(4, 3, 8, 8))])
+    assert list(review.scores.values()) == [1, 3, 2, 4, 2, 6] and review.overall == 6
 
 
 def test_a_critique_is_read_before_the_mark() -> None:

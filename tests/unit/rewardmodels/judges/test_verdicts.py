@@ -27,6 +27,7 @@ TAG = Layout("tag", (Number("final", -10, 10),), key="score")
         'Draft {"score": [1, 1]} no, rather {"score": [20, 17.5], "why": {"score": "x"}}',
         '<think>{"score": [3, 3]}</think>{"score": [20.0, 17.5]}',
         '{"reasoning": "a line\nbreak", "score": [20, 17.5]}',
+        '{\n"reasoning" : "fine",\n"score" : [20, 17.5],\n}',
     ],
 )
 def test_lists_in_json_are_read(text: str) -> None:

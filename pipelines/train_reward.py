@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +16,6 @@ from typing import Any, TypeVar
 import torch
 
 from mmalign.config import load_config
-from mmalign.shapes import vocabulary
-from mmalign.shapes.bundle import model_path
 from mmalign.shapes.worlds import WORLDS
 from mmalign.stats.calibration import fit_temperature
 from mmalign.train.distributed import Processes
@@ -31,7 +28,6 @@ from pipelines.runs import Say, begin, optimizer_of, plan, report_left_out, writ
 from rewardmodels.calibrated import CalibratedReward, with_calibration
 from rewardmodels.card import card
 from rewardmodels.clip.recipe import ClipRecipe
-from rewardmodels.clips import VideoRule
 from rewardmodels.examination import (
     Half,
     Judged,
@@ -43,15 +39,14 @@ from rewardmodels.examination import (
     judge_world,
     tie_threshold,
 )
-from rewardmodels.fresh import from_backbone
-from rewardmodels.kinds import kinds_of, require_kinds
+from rewardmodels.kinds import require_kinds
 from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe, places_of
-from rewardmodels.scratch import build, settings_of
 from rewardmodels.settings import RewardSettings
 from rewardmodels.sources import FileSource, PairSource, law_of, source_of
+from rewardmodels.start import build_model
 from rewardmodels.task import RewardTask
 from rewardmodels.training import RewardTraining
-from rewardmodels.vlm import VlmReward, load_folder
+from rewardmodels.vlm import VlmReward
 
 Recipe = TypeVar("Recipe", RewardRecipe, ClipRecipe)
 Task = TypeVar("Task", bound=RewardTask[Any, Any])
@@ -112,35 +107,6 @@ def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, Reward
     )  # fmt: skip
     make = optimizer_of(recipe.optimizer, task.not_matrices())
     return Trainer(task, plan(recipe, "reward", recipe.budget.updates, make_optimizer=make), processes), task
-
-
-def build_model(recipe: RewardRecipe) -> VlmReward:
-    """The model to train; of files it will choose the frames as it does while it learns."""
-    model = _model(recipe)
-    if recipe.data.pairs not in WORLDS:
-        for builder in model.builders:
-            builder.video = replace(builder.video, from_files=True)
-    return model
-
-
-def _model(recipe: RewardRecipe) -> VlmReward:
-    """A saved model, or a new one that knows the words of its world."""
-    model = recipe.model
-    if model.path is not None:
-        return load_folder(model_path(model.path))
-    dimensions, kinds = recipe.method.dimensions, model.modalities or kinds_of(recipe.data)
-    if model.backbone is not None:
-        settings = settings_of(model, dimensions, kinds, max_prompt_tokens=512)
-        video = VideoRule(**model.frames.model_dump())
-        return from_backbone(
-            model_path(model.backbone), settings, seed=recipe.seed, pixels=model.pixels, video=video
-        )
-    assert model.scratch is not None
-    world = WORLDS.get(recipe.data.pairs)
-    return build(
-        model, model.scratch, vocabulary() if world is None else world.words(),
-        dimensions=dimensions, seed=recipe.seed, modalities=kinds,
-    )  # fmt: skip
 
 
 def build_source(recipe: RewardRecipe | ClipRecipe, skips: Skips | None = None) -> PairSource:

@@ -14,11 +14,12 @@ from mmalign import media
 from mmalign.composition import Reward
 from mmalign.config import load_config
 from mmalign.types import PreferencePair, Sample
-from pipelines import check_reward, judges, score, train_reward
+from pipelines import check_reward, judges, score
 from pipelines.evaluate_reward import judge_pairs
 from pipelines.settings import CheckReward, EvaluateReward, Score
 from rewardmodels.combine import Combined, reads_files
 from rewardmodels.recipe import RewardRecipe
+from rewardmodels.start import build_model
 from tests.integration.test_reward_kinds import pairs_of
 from tests.integration.test_train_reward import TINY
 from tests.unit.rewardmodels import tiny_checkpoints as tiny
@@ -76,5 +77,5 @@ def test_a_reward_of_parts_reads_files_where_all_parts_do(tmp_path: Path) -> Non
 def test_what_is_trained_on_files_is_shown_files(pairs: str, tmp_path: Path) -> None:
     named = pairs if pairs != "file" else str(pairs_of("video", tmp_path / "data", num=1))
     recipe = load_config("reward/edit-reward-like", [*TINY, f"data.pairs={named}"], RewardRecipe)
-    train_reward.build_model(recipe).save(tmp_path / "saved")
+    build_model(recipe).save(tmp_path / "saved")
     assert reads_files(rewardmodels.load(str(tmp_path / "saved"))) is (pairs == "file")

@@ -17,6 +17,8 @@ from mmalign.train.distributed import Processes
 from mmalign.train.loop import Update
 from mmalign.types import Sample
 from pipelines import train_reward
+from rewardmodels.recipe import RewardRecipe
+from rewardmodels.start import build_model
 from rewardmodels.training import RewardTraining
 
 RECIPE = "reward/shapes"
@@ -111,3 +113,17 @@ def test_bundles_are_shared_out_and_none_is_lost() -> None:
 def test_mistakes_are_one_line(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         train_reward.run(RECIPE, [*TINY, override, f"output={tmp_path}"], say=quiet)
+
+
+def test_a_saved_reward_that_asks_or_answers_otherwise_is_not_gone_on_from_unseen(tmp_path: Path) -> None:
+    words = ["model.scratch=null", "model.path=shapes-edits-reward", f"output={tmp_path / 'run'}"]
+    problem = (
+        r"has template source-media-prompt/1 \(the recipe: media-prompt/1\), head mlp \(the recipe: linear\).*"
+        r"set model.template=source-media-prompt/1 model.head=mlp;.*model.backbone=shapes-edits-reward"
+    )
+    with pytest.raises(ValueError, match=problem):
+        train_reward.run("reward/shapes", words, say=quiet)
+    recipe = train_reward.load_config(
+        "reward/shapes", [*words, "model.template=source-media-prompt/1", "model.head=mlp"], RewardRecipe
+    )
+    assert build_model(recipe).settings.head == "mlp"

@@ -61,10 +61,9 @@ LAW = Law(temperature=0.1, theta=2.0)
 """How unsure annotators are, and their tie parameter: at equal worth a third of the answers are ties."""
 ANNOTATORS = (f"data.shapes.temperature={LAW.temperature}", f"data.shapes.theta={LAW.theta}")
 HEADINGS = (
-    "world", "family", "accuracy", "best", "ratio", "sum of dimensions", "good against bad (ratio)",
-    "three-way", "best", "ratio", "many ties: three-way", "best", "ratio", "never a tie", "dimensions (ratio)",
-    "wrong prompt", "identity / still",
-    "updates", "seconds", "cannot see",
+    "world", "family", "accuracy", "best", "ratio", "sum of dimensions", "reached of it",
+    "good against bad (ratio)", "three-way", "best", "ratio", "many ties: three-way", "best", "ratio", "never a tie",
+    "dimensions (ratio)", "wrong prompt", "identity / still", "updates", "seconds", "cannot see",
 )  # fmt: skip
 
 
@@ -262,7 +261,8 @@ def row(result: Mapping[str, Any]) -> list[str]:
     second = next((name for name in probes if name != "wrong_prompt"), "")
     return [
         result["world"], result["family"], *_three(measured),
-        "-" if summed is None else f"{summed:.1%}", "-" if differing is None else f"{differing['ratio']:.1%}",
+        *(["-"] * 2 if summed is None else [f"{summed:.1%}", f"{measured['ratio'] / summed:.1%}"]),
+        "-" if differing is None else f"{differing['ratio']:.1%}",
         *_three(measured.get("three_way")),
         *_three(many), "-" if many is None else f"{many['never'] / many['best']:.1%}",
         ", ".join(dimensions) or "-", _rate(probes.get("wrong_prompt")), _rate(probes.get(second)),

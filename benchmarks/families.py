@@ -75,6 +75,7 @@ FAMILIES: dict[str, Family] = {
         "what was preserved is not asked; overall is the mean of the two answers",
         sums=True,
         asks=("instruction_following", "visual_quality"),
+        worlds=("edits",),
         longer={"edits": 3},
     ),
     "vefx-like": LEVELS,

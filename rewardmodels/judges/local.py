@@ -100,7 +100,19 @@ class LocalEngine:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)
         said = tokens if end is None else tokens[:end]
         text = self.tokenizer.decode(said, skip_special_tokens=True)
-        return Answer(text, cut=end is None and len(said) >= limit, num_tokens=len(said))
+        cut = end is None and len(said) >= limit
+        return Answer(text, cut=cut, num_tokens=len(said), tokens=tokens if end is None else tokens[: end + 1])
+
+    def forget(self) -> None:
+        """What was said before is no longer what the model says: its weights have changed."""
+        self.answers = Answers()
+
+    def tokens_of(self, text: str) -> list[int]:
+        """A text as a whole answer, with the token that ends it; ValueError where the vocabulary cannot write it."""
+        found = list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in found:
+            raise ValueError(f"the tokenizer of {self.name} cannot write {text!r}: use words that it has")
+        return [*found, min(self.ends)]
 
     @torch.no_grad()
     def first_words(

@@ -68,7 +68,7 @@ def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
     Example: [cyan]mmalign train-judge judge/shapes output=runs/judge[/]
     """
     from pipelines import plans
-    from rewardmodels.judges.probability_recipe import SCHEMAS, kind_of
+    from rewardmodels.judges.recipes import SCHEMAS, kind_of
 
     plans.require_verb(recipe, "train-judge")
     kind = kind_of(recipe)

@@ -101,7 +101,9 @@ class LocalEngine:
         said = tokens if end is None else tokens[:end]
         text = self.tokenizer.decode(said, skip_special_tokens=True)
         cut = end is None and len(said) >= limit
-        return Answer(text, cut=cut, num_tokens=len(said), tokens=tokens if end is None else tokens[: end + 1])
+        return Answer(
+            text, cut=cut, num_tokens=len(said), tokens=tokens if end is None else tokens[: end + 1]
+        )
 
     def forget(self) -> None:
         """What was said before is no longer what the model says: its weights have changed."""

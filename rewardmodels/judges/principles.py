@@ -72,7 +72,7 @@ class PrincipleReward:
         plans = self.engine.generate(planned, draws)
         found: list[tuple[Check, ...] | Review] = [self._checks_of(plan) for plan in plans]
         points = [
-            (i, check) for i, checks in enumerate(found) if not isinstance(checks, Review) for check in checks
+            (i, check) for i, plan in enumerate(found) if not isinstance(plan, Review) for check in plan
         ]
         asked = [self.verify(shown[i], check.text) for i, check in points]
         verdicts = self.engine.generate(asked, [draws[i] for i, _ in points])
@@ -80,9 +80,9 @@ class PrincipleReward:
         for (i, check), about, verdict in zip(points, asked, verdicts, strict=True):
             mine[i].append((check, about, verdict))
         made: list[tuple[Review, Asked]] = []
-        for begun, plan, checks, rows in zip(planned, plans, found, mine, strict=True):
+        for begun, plan, drawn_up, rows in zip(planned, plans, found, mine, strict=True):
             told = [(check, verdict) for check, _, verdict in rows]
-            review = checks if isinstance(checks, Review) else self._review(plan.text, told)
+            review = drawn_up if isinstance(drawn_up, Review) else self._review(plan.text, told)
             made.append((review, [(begun, plan), *((about, verdict) for _, about, verdict in rows)]))
         return made
 

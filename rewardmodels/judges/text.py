@@ -146,8 +146,8 @@ class TextReward:
             ]
             questions = [self.question(ask, one, made.said) for one, made in open_tries]
             answers = self.engine.generate(questions, [made.how for _, made in open_tries])
-            for (_, made), question, answer in zip(open_tries, questions, answers, strict=True):
-                made.asked.append((question, answer))
+            for (_, made), about, answer in zip(open_tries, questions, answers, strict=True):
+                made.asked.append((about, answer))
                 _take(made, ask, answer)
         ranges = {f.name: (f.low, f.high) for ask in self.points.asks for f in ask.fields}
         for made in (made for row in tries for made in row if made.problem is None):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -248,9 +249,11 @@ def speaking(reward: VlmReward, *, name: str, template: str, words: Sequence[str
 
 
 @torch.no_grad()
-def add_words(vlm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> None:
+def add_words(
+    vlm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: Sequence[str | AddedToken]
+) -> None:
     """Words that the vocabulary lacks, as tokens of their own; each is the mean of all others with seeded noise."""
-    tokenizer.add_tokens([word for word in words if word not in tokenizer.get_vocab()])
+    tokenizer.add_tokens([word for word in words if str(word) not in tokenizer.get_vocab()])
     table = vlm.get_input_embeddings().weight.detach()
     mean, old = table.mean(0), table.shape[0]
     vlm.resize_token_embeddings(len(tokenizer), mean_resizing=False)

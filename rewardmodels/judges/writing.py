@@ -67,7 +67,9 @@ def verdict_text(scores: Mapping[str, float], layout: Layout, critique: str = ""
         values = [None if one == "N/A" else json.loads(one) for one in said]
         return json.dumps({**({"reasoning": critique} if critique else {}), layout.key: values})
     if layout.format == "json_fields":
-        record = {name: one if one == "N/A" else json.loads(one) for name, one in zip(names, said, strict=True)}
+        record = {
+            name: one if one == "N/A" else json.loads(one) for name, one in zip(names, said, strict=True)
+        }
         return _after(critique, json.dumps(record))
     if layout.format == "lines":
         rows = [f"{name.capitalize()}: {one}" for name, one in zip(names, said, strict=True)]

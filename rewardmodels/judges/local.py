@@ -54,10 +54,18 @@ class LocalEngine:
         pad = self.tokenizer.pad_token_id
         self.pad = int(pad if pad is not None else min(self.ends))
         self.model.generation_config = GenerationConfig(
-            eos_token_id=sorted(self.ends), pad_token_id=self.pad, do_sample=False
+            eos_token_id=sorted(self.ends),
+            pad_token_id=self.pad,
+            do_sample=False,
+            suppress_tokens=self._pictures(),
         )
         self.special = tuple(self.tokenizer.all_special_tokens)
         self.ids_of = lru_cache(maxsize=256)(self._ids_of)
+
+    def _pictures(self) -> list[int] | None:
+        """The tokens that stand for pictures and videos, which nobody can say."""
+        found = {getattr(self.processor, f"{kind}_token_id", None) for kind in ("image", "video")} - {None}
+        return sorted(found) or None
 
     def generate(self, questions: Sequence[Question], sampling: Sequence[Sampling]) -> list[Answer]:
         """One answer a question; equal ones are asked once, kept ones not at all."""

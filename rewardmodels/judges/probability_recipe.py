@@ -28,7 +28,8 @@ class Start(Section):
 
     path: str = "shapes-reward"
     asks: str | JudgeFile = "vqascore"
-    template_file: str | None = None
+    template_file: str | dict[str, str] | None = None
+    """Your text in place of the wording; of a judge with several questions by their names."""
     weights: Literal["full", "lora"] = "full"
     vision: Literal["frozen", "trained"] = "trained"
     lora: Lora = Lora(rank=32, alpha=64.0)

@@ -75,6 +75,11 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     make, each = optimizer_of(recipe.optimizer, task.not_matrices()), recipe.method.updates_per_iteration
     made = plan(recipe, "judge", recipe.budget.iterations, updates_each=each, make_optimizer=make)
     counters = Trainer(task, made, processes).train()
+    if task.num_drawn and not counters.updates + counters.skipped:
+        raise ValueError(
+            f"none of {task.num_drawn} drawn answers could be read, so nothing was reinforced: raise warm_up.updates, "
+            "or draw.max_tokens of judge.asks"
+        )
     require_learned(counters, recipe.data.pairs)
     with task.result() as judge:
         after = measured(recipe, judge)

@@ -140,6 +140,8 @@ class ReinforceTask(JudgeTask[Writer, TextRecipe]):
         super().__init__(*arguments, **options)
         self.reference = Averages(self.learner.vlm, 1.0 if self.recipe.method.kl else 0.0)
         """The weights as they are now, which never move."""
+        self.num_drawn = 0
+        """Passes so far."""
 
     def updates(self, iteration: int) -> Iterator[Update]:
         """Answers to one bundle, then the updates on them."""
@@ -162,6 +164,7 @@ class ReinforceTask(JudgeTask[Writer, TextRecipe]):
             rollouts, reward = self._marked(pairs, draws)
         if not rollouts:
             return Drawn([], {})
+        self.num_drawn += reward.numel()
         advantage = advantages(reward, how)
         return Drawn(self._parts(rollouts, advantage), told(reward, _said(rollouts), advantage))
 

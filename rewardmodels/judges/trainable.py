@@ -44,11 +44,12 @@ from rewardmodels.vlm import load_folder as load_reward
 Judge = YesNoReward | DigitReward | PairJudge | ChecklistReward | TextReward | PrincipleReward
 FAMILY, JUDGE, QUESTION, SCHEMA = "judge", "judge.yaml", "question.txt", "mmalign.judge/1"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+ANSWER = "<|Reward|>"
 CHAT = (
     "{% for message in messages %}{% for part in message.content %}{% if part.type == 'image' %}"
     + PICTURE
     + "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}<|Reward|>{% endif %}"
+    "{% if add_generation_prompt %}" + ANSWER + "{% endif %}"
 )
 """What a reward model reads when it is asked: pictures and words as they come, then the token that it judged at."""
 TEMPLATES = ("media-prompt/1", "source-media-prompt/1")
@@ -107,7 +108,7 @@ def _talking(path: str, words: Sequence[str]) -> Opened:
             f"{' or '.join(TEMPLATES)} can learn to answer; start from an instruction model"
         )
     tokenizer = reward.builder.tokenizer
-    add_words(reward.vlm, tokenizer, [_token(word) for word in words])
+    add_words(reward.vlm, tokenizer, [_token(word) for word in words], like=_form(words))
     reward.vlm.model.visual.config._attn_implementation = "sdpa"  # as the folder will be read
     pixels = pixels_record(reward.builder)
     pixels.pop("image_processor_type")
@@ -115,6 +116,13 @@ def _talking(path: str, words: Sequence[str]) -> Opened:
         Qwen2VLImageProcessor(**pixels), tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT
     )
     return Opened(reward.vlm.eval(), processor, reward.name)
+
+
+def _form(words: Sequence[str]) -> dict[str, str]:
+    """What stands between numbers and words begins as the token that the reward model judged at: what follows it is
+    judged from what the model sees there.
+    """
+    return {word: ANSWER for word in words if not any(map(str.isalnum, word)) or word[0] in '<{"'}
 
 
 def _token(word: str) -> str | AddedToken:

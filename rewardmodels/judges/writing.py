@@ -27,7 +27,7 @@ STEPS = 10
 """Into how many steps a range is cut that holds fewer than two whole steps."""
 WORTHS: Mapping[float, float] = {1.0: 0.8, 0.5: 0.5, 0.0: 0.2}
 """What the first of two is said to be worth where it wins, ties and loses; the second has the rest of 1."""
-_PIECE = re.compile(r'</?\w+>|"[^"\s]*"|\n|[-+]?\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]|_')
+_PIECE = re.compile(r"[-+]?\d+(?:\.\d+)?|</?\w+>|[^\W\d_]+|(?:\"\w+\"|(?!</?\w+>)[^\w+-])+|[+_-]")
 _TAIL = {1.0: "Image 1 is better", 0.0: "Image 2 is better"}
 
 
@@ -165,9 +165,11 @@ def _verdicts(ask: Ask, critique: str) -> Iterator[str]:
 
 
 def pieces(texts: Sequence[str]) -> list[str]:
-    """The different pieces of texts in order, so cut that they mean the same with spaces in between.
+    """The different pieces of texts in order, so cut that they mean the same with spaces in between: numbers, words,
+    tags, and what stands between them.
 
     >>> pieces(['{"score": [20, 17]}', "<answer>yes</answer>"])
-    ['{', '"score"', ':', '[', '20', ',', '17', ']', '}', '<answer>', 'yes', '</answer>']
+    ['{"score": [', '20', ',', '17', ']}', '<answer>', 'yes', '</answer>']
     """
-    return list(dict.fromkeys(piece for text in texts for piece in _PIECE.findall(text)))
+    found = (piece.strip(" ") for text in texts for piece in _PIECE.findall(text))
+    return list(dict.fromkeys(piece for piece in found if piece))

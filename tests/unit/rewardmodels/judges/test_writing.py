@@ -113,7 +113,7 @@ def test_all_that_can_be_taught_is_made_of_the_pieces(name: str) -> None:
     texts = list(examples(read_judge(name), "Fine."))
     known = set(pieces(texts))
     for text in texts:
-        assert "".join(in_order(text)).replace("\n", "") == "".join(text.split())
+        assert "".join("".join(in_order(text)).split()) == "".join(text.split())
         assert set(in_order(text)) <= known
 
 

@@ -89,8 +89,8 @@ def require_data(recipe: AnyRecipe) -> None:
     else:
         _require("data.pairs", recipe.data.pairs, WORLDS, ("overall",), checks.prefers)
         if isinstance(recipe, TextRecipe) and recipe.warm_up.updates and recipe.rated:
-            rated = tuple(dict.fromkeys(recipe.rated.values()))
-            _require("data.pairs", recipe.data.pairs, WORLDS, rated, checks.rates)
+            raters = tuple(dict.fromkeys(recipe.rated.values()))
+            _require("data.pairs", recipe.data.pairs, WORLDS, raters, checks.rates)
         _require("data.heldout", recipe.data.heldout, WORLDS, ("overall",), checks.decides)
 
 

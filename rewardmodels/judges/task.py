@@ -72,7 +72,7 @@ class JudgeTask(Generic[Learns, Recipe]):
     def not_matrices(self) -> list[nn.Parameter]:
         """Embeddings, of which the words of the answers are rows; an optimiser for matrices leaves them alone."""
         vlm = self.learner.vlm
-        tables = [m for m in vlm.modules() if isinstance(m, nn.Embedding)]
+        tables: list[nn.Module] = [m for m in vlm.modules() if isinstance(m, nn.Embedding)]
         return [p for module in (*tables, vlm.get_output_embeddings()) for p in module.parameters()]
 
     @property

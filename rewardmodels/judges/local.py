@@ -29,8 +29,7 @@ from mmalign.media import to_pil
 from rewardmodels.judges.answers import Answers
 from rewardmodels.judges.chat import Answer, Question, Sampling, Words, key_of, matches
 from rewardmodels.judges.drawing import Draw
-
-Inputs = dict[str, Tensor]
+from rewardmodels.judges.given import Inputs, mean_log_prob, with_answers
 
 
 @dataclass(eq=False)
@@ -152,9 +151,9 @@ class LocalEngine:
         def look(places: Sequence[int], inputs: Inputs) -> list[Words]:
             rows = [tokens[i] for i in places]
             width = inputs["input_ids"].shape[1]
-            logits = self.model(**_with_answers(inputs, rows, self.pad), use_cache=False).logits
+            logits = self.model(**with_answers(inputs, rows, self.pad), use_cache=False).logits
             return [
-                Words((_mean_log_prob(logits[b, width - 1 : width - 1 + len(row)], row),))
+                Words((mean_log_prob(logits[b, width - 1 : width - 1 + len(row)], row),))
                 if row
                 else Words(problem="the text is empty")
                 for b, row in enumerate(rows)
@@ -167,7 +166,7 @@ class LocalEngine:
 
         What lies behind the end of a shorter answer means nothing. ValueError for a question that cannot be asked.
         """
-        inputs = _with_answers(self._inputs(questions), answers, self.pad)
+        inputs = with_answers(self._inputs(questions), answers, self.pad)
         num = max(map(len, answers))
         logits: Tensor = self.model(**inputs, use_cache=False, logits_to_keep=num + 1).logits
         return logits[:, :-1].float()
@@ -294,28 +293,3 @@ def _shifted(
 
 def _content(part: Any) -> dict[str, str]:
     return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
-
-
-def _with_answers(inputs: Inputs, rows: Sequence[Sequence[int]], pad: int) -> Inputs:
-    """Questions (B, L) padded on the left, with given answer tokens after them, padded on the right."""
-    width = max(max((len(row) for row in rows), default=0), 1)
-    device = inputs["input_ids"].device
-    ids = torch.full((len(rows), width), pad, dtype=torch.long, device=device)
-    seen = torch.zeros_like(ids)
-    for b, row in enumerate(rows):
-        ids[b, : len(row)] = torch.tensor(row, dtype=torch.long, device=device)
-        seen[b, : len(row)] = 1
-    made = dict(inputs)
-    made["input_ids"] = torch.cat([inputs["input_ids"], ids], 1)
-    made["attention_mask"] = torch.cat([inputs["attention_mask"], seen.to(inputs["attention_mask"].dtype)], 1)
-    if "mm_token_type_ids" in inputs:
-        kinds = inputs["mm_token_type_ids"]
-        made["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(ids, dtype=kinds.dtype)], 1)
-    return made
-
-
-def _mean_log_prob(logits: Tensor, tokens: Sequence[int]) -> float:
-    """Mean over tokens of log p(token), from logits (len(tokens), V) at the places before them."""
-    logs = logits.float().log_softmax(-1)
-    chosen = torch.tensor(tokens, device=logits.device)[:, None]
-    return float(logs.gather(1, chosen).mean())

@@ -38,7 +38,7 @@ def test_every_judge_file_that_writes_can_be_trained(name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "mend"),
     [
-        ({"warm_up": {"ratings": {"beauty": "overall"}}}, "warm_up.ratings names 'beauty'; numbers of judge.asks: succ"),
+        ({"warm_up": {"ratings": {"beauty": "overall"}}}, "names .beauty.; numbers of judge.asks: succ"),
         ({"warm_up": {"scale": [5, 1]}}, "lowest and the highest rating"),
         ({"judge": {"asks": "editscore", "dtype": "bfloat16"}}, "set judge.dtype=float32, or judge.weights=lora"),
         ({"data": {"pairs": "x.jsonl", "heldout": None}}, "ratings in a file need warm_up.scale"),

@@ -63,8 +63,8 @@ class LocalEngine:
 
     def _pictures(self) -> list[int] | None:
         """The tokens that stand for pictures and videos, which nobody can say."""
-        found = {getattr(self.processor, f"{kind}_token_id", None) for kind in ("image", "video")} - {None}
-        return sorted(found) or None
+        named = (getattr(self.processor, f"{kind}_token_id", None) for kind in ("image", "video"))
+        return sorted({token for token in named if token is not None}) or None
 
     def generate(self, questions: Sequence[Question], sampling: Sequence[Sampling]) -> list[Answer]:
         """One answer a question; equal ones are asked once, kept ones not at all."""

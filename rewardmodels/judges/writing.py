@@ -149,7 +149,7 @@ def examples(settings: JudgeFile, critique: str = "") -> Iterator[str]:
     elif isinstance(judge, Pair):
         yield from (outcome_text(first, judge, critique) for first in WORTHS)
     elif isinstance(judge, Principles):
-        yield plan_text({kind: f"{kind}:" for kind in judge.kinds})
+        yield plan_text({kind: f"{kind}: {kind}" for kind in judge.kinds})
         yield from (holds_text(share, critique) for share in (0.0, 0.5, 1.0))
 
 

@@ -110,7 +110,7 @@ def test_principles_are_a_plan_and_what_holds_of_it(tmp_path: Path) -> None:
     writer = writer_of(made_of(PRINCIPLES, {}, tmp_path))
     lessons = writer.lessons(Sample("a red circle", torch.zeros(3, 32, 32)), {"follow": 1.0, "keep": 0.1})
     assert texts(lessons, writer.engine) == [
-        "[ follow ] follow : a red circle \n [ keep ] keep : a red circle", "<answer> yes </answer>",
+        "[ follow ] follow : a red circle \n[ keep ] keep : a red circle", "<answer> yes </answer>",
         "<answer> no </answer>",
     ]  # fmt: skip
     assert writer.engine.text(lessons[2][0]).endswith("keep: a red circle<|Reward|>")

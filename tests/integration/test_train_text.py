@@ -21,9 +21,9 @@ from tests.integration.test_bad_pairs import drawn, spoiled
 pytestmark = pytest.mark.slow
 SMALL = [
     "data.shapes.families=2", "data.shapes.images=2", "data.shapes.prompts=1", "data.shapes.cross=2",
-    "warm_up.updates=2", "method.answers=2", "method.format_weight=1", "evaluation.final_prompts=3",
-    "evaluation.num_prompts=2", "evaluation.every=null", "checkpoint.every=1", "judge.batch_size=16",
-    "judge.asks.judge.passes=1", "judge.asks.judge.draw={max_tokens: 10}",
+    "warm_up.updates=30", "warm_up.lr=4e-3", "optimizer.name=adamw", "method.answers=3", "method.format_weight=1",
+    "evaluation.final_prompts=3", "evaluation.num_prompts=2", "evaluation.every=null", "checkpoint.every=1",
+    "judge.batch_size=16", "judge.asks.judge.passes=1", "judge.asks.judge.draw={max_tokens: 10}",
 ]  # fmt: skip
 CONSTANT = "optimizer.schedule=constant"
 

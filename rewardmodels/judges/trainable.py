@@ -60,7 +60,7 @@ def sayable(settings: JudgeFile, critique: str = "") -> list[str]:
     """The words that a judge of this file answers in: those it weighs, or of which its verdicts are made."""
     judge = settings.judge
     if isinstance(judge, Points | Principles) or (isinstance(judge, Pair) and judge.style != "probability"):
-        return pieces(["\n", *examples(settings, critique)])  # a line's end comes after any critique
+        return pieces(list(examples(settings, critique)))
     if isinstance(judge, YesNo | Digits | Pair | Checklist):
         return list(worths_of(judge))
     raise ValueError(f"{settings.name} (kind {judge.kind}) gives no answers that can be trained")

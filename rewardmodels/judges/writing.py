@@ -141,16 +141,21 @@ def _number(value: float, field: Number) -> str:
 
 
 def examples(settings: JudgeFile, critique: str = "") -> Iterator[str]:
-    """Answers that hold every word and number a judge of this file is taught to say."""
+    """Answers that hold every word and number a judge of this file is taught to say; the end of a line, too, where a
+    critique in the data may stand before a verdict.
+    """
     judge = settings.judge
     if isinstance(judge, Points):
         for ask in judge.asks:
             yield from _verdicts(ask, critique)
     elif isinstance(judge, Pair):
         yield from (outcome_text(first, judge, critique) for first in WORTHS)
+        if judge.style not in ("json", "criteria"):
+            yield "\n"
     elif isinstance(judge, Principles):
         yield plan_text({kind: f"{kind}: {kind}" for kind in judge.kinds})
         yield from (holds_text(share, critique) for share in (0.0, 0.5, 1.0))
+        yield "\n"
 
 
 def _verdicts(ask: Ask, critique: str) -> Iterator[str]:
@@ -159,6 +164,8 @@ def _verdicts(ask: Ask, critique: str) -> Iterator[str]:
     for place in range(max(map(len, grids.values()), default=1)):
         scores = {name: known[min(place, len(known) - 1)] for name, known in grids.items()}
         yield verdict_text(scores, layout, critique)
+    if layout.format not in ("json_list", "free"):
+        yield "\n"
     optional = {field.name: math.nan for field in layout.fields if field.optional}
     if optional:
         yield verdict_text({name: known[0] for name, known in grids.items()} | optional, layout, critique)

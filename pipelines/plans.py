@@ -15,7 +15,9 @@ from mmalign.strict import read_yaml
 from pipelines import checks
 from rewardmodels.catalog import CONFIG
 from rewardmodels.clip.recipe import ClipRecipe
-from rewardmodels.judges.probability_recipe import SCHEMAS, ChecklistRecipe, ProbabilityRecipe, kind_of
+from rewardmodels.judges.probability_recipe import ChecklistRecipe
+from rewardmodels.judges.recipes import SCHEMAS, AnyJudge, kind_of
+from rewardmodels.judges.text_recipe import TextRecipe
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.plural_recipe import PluralRecipe
 from rewardmodels.recipe import RATING_LOSSES, WORLDS, PairData, RewardRecipe, places_of
@@ -23,8 +25,7 @@ from rewardmodels.recipe import Budget as PairBudget
 from rewardmodels.settings import record_of
 
 Trained = RewardRecipe | ClipRecipe
-Judged = JudgeRecipe | ProbabilityRecipe | ChecklistRecipe
-AnyRecipe = Trained | Judged | PluralRecipe
+AnyRecipe = Trained | AnyJudge | PluralRecipe
 MODEL_KEYS: dict[str, type[AnyRecipe]] = {
     "prototypes": PluralRecipe, "score": ClipRecipe, "template": RewardRecipe, "head": RewardRecipe,
     "scratch": RewardRecipe, "name": RewardRecipe,
@@ -92,6 +93,9 @@ def require_data(recipe: AnyRecipe) -> None:
         _require("data.calibration", recipe.data.calibration, WORLDS, measured, checks.decides)
     else:
         _require("data.pairs", recipe.data.pairs, WORLDS, ("overall",), checks.prefers)
+        if isinstance(recipe, TextRecipe) and recipe.warm_up.updates and recipe.rated:
+            raters = tuple(dict.fromkeys(recipe.rated.values()))
+            _require("data.pairs", recipe.data.pairs, WORLDS, raters, checks.rates)
         _require("data.heldout", recipe.data.heldout, WORLDS, ("overall",), checks.decides)
     if not isinstance(recipe, PluralRecipe):
         require_kinds(recipe)
@@ -158,7 +162,7 @@ def arithmetic(recipe: AnyRecipe) -> str:
     read = f"{total:,} {unit}{_epochs(data.pairs, total)}"
     if isinstance(recipe, ChecklistRecipe):
         return f"batches: {counted(num, 'bundle')} of {held}\nbudget: one regression on {read}"
-    if isinstance(recipe, JudgeRecipe):
+    if isinstance(recipe, JudgeRecipe | TextRecipe):
         return f"batches: an iteration draws a bundle of {held}\nbudget: {_reinforcement(recipe)}, {read}"
     learnt, spent = f"{counted(each, 'bundle')} of {held}", f"{counted(num, 'update')}, {read}"
     return f"batches: an update learns from {learnt}\nbudget: {spent}"
@@ -183,7 +187,7 @@ def _epochs(name: str, total: int) -> str:
     return f": {total / rows:.1f} times the {rows:,} of {Path(name).name}"
 
 
-def _reinforcement(recipe: JudgeRecipe) -> str:
+def _reinforcement(recipe: JudgeRecipe | TextRecipe) -> str:
     method, num = recipe.method, recipe.budget.iterations
     updates = counted(num * method.updates_per_iteration, "update")
     warm_up = counted(recipe.warm_up.updates, "update")

@@ -40,6 +40,7 @@ from rewardmodels.judges import trainable
 from rewardmodels.judges.checklist import ChecklistReward
 from rewardmodels.judges.learner import Learner
 from rewardmodels.judges.pairwise import PairJudge
+from rewardmodels.judges.probability import DigitReward, YesNoReward
 from rewardmodels.judges.probability_recipe import ChecklistRecipe, ProbabilityRecipe
 from rewardmodels.judges.probability_training import CritiquedSource, ProbabilityTask
 from rewardmodels.judges.trainable import Judge
@@ -60,7 +61,7 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         write_config(recipe, folder)
     skips = None if recipe.data.pairs in WORLDS else Skips()
     judge = start_judge(recipe, str(processes.device))
-    assert not isinstance(judge, ChecklistReward)
+    assert isinstance(judge, YesNoReward | DigitReward | PairJudge)
     task = ProbabilityTask(
         Learner(judge, recipe.judge, recipe.seed), recipe, pairs_of(recipe, skips), processes,
         examine=partial(examined, recipe), skips=skips,

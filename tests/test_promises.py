@@ -11,7 +11,7 @@ import pytest
 
 from mmalign.config import Recipe, available_recipes, find_recipe, load_config, to_yaml
 from rewardmodels.clip.recipe import ClipRecipe
-from rewardmodels.judges.probability_recipe import SCHEMAS, kind_of
+from rewardmodels.judges.recipes import SCHEMAS, kind_of
 from rewardmodels.plural_recipe import PluralRecipe
 from rewardmodels.recipe import RewardRecipe
 

@@ -61,14 +61,15 @@ def train_reward(recipe: Recipe, overrides: Overrides = None) -> None:
 
 @app.command("train-judge", rich_help_panel=PANELS["train"])
 def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
-    """Train a judge in words on preference pairs: verdicts by reinforcement, yes and no by their probabilities.
+    """Train a judge in words on preference pairs: what it writes by reinforcement, yes and no by their probabilities.
 
-    The weights of a checklist are learned too (`judge/checklist-like`).
+    Any judge file that writes is trained (`judge/editscore-like`), and the weights of a checklist are learned too
+    (`judge/checklist-like`).
 
     Example: [cyan]mmalign train-judge judge/shapes output=runs/judge[/]
     """
     from pipelines import plans
-    from rewardmodels.judges.probability_recipe import SCHEMAS, kind_of
+    from rewardmodels.judges.recipes import SCHEMAS, kind_of
 
     plans.require_verb(recipe, "train-judge")
     kind = kind_of(recipe)
@@ -79,6 +80,11 @@ def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
         (train_probability.run if kind == "probability" else train_probability.run_checklist)(
             recipe, overrides or []
         )
+        return
+    if kind == "text":
+        from pipelines import train_text
+
+        train_text.run(recipe, overrides or [])
         return
     from pipelines import train_judge as pipeline
 

@@ -9,6 +9,7 @@ Shape legend: `B` answers of L tokens (`where` marks the real ones), `P` pairs, 
     answer_policy   -min(rho A, clip(rho, 1 +- c) A) + k (e^d - d - 1), rho = e^(logp - old), d = ref - logp, mean
                     over the tokens of an answer                            GRPO (2402.03300)
       pre_clip      log rho is held in [log low, log high] before the exponential    StableReinforce
+    answer_likelihood      mean CE over the tokens of an answer
     first_token_weighted   a CE(first) + (1 - a) mean CE(rest)              PaCo-Reward (2512.04784)
 
 Differences from the papers: an answer that cannot be read earns 0 and is no opponent (GCPO does not say); R1-Reward's
@@ -110,6 +111,17 @@ def answer_policy(
         loss = loss + kl * divergence
     per_answer = (loss * tokens).sum(1) / tokens.sum(1).clamp(min=1)
     return Loss(torch.where(mask, per_answer, torch.zeros_like(per_answer)), metrics)
+
+
+def answer_likelihood(*, log_prob: Tensor, where: Tensor | None = None) -> Loss:
+    """Cross entropy (B,) of given answers (B, L): the mean over the tokens of each.
+
+    >>> answer_likelihood(log_prob=torch.tensor([[-1.0, -3.0]]), where=torch.tensor([[1, 0]])).per_sample.tolist()
+    [1.0]
+    """
+    tokens = torch.ones_like(log_prob, dtype=torch.bool) if where is None else where.bool()
+    kept = torch.where(tokens, log_prob.float(), 0.0)
+    return Loss(-kept.sum(1) / tokens.sum(1).clamp(min=1), {"token": masked_mean(kept.exp(), tokens)})
 
 
 def first_token_weighted(

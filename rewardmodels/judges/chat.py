@@ -96,12 +96,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. Exactly one of a text and a `problem`; `cut` says that the length limit ended it."""
+    """What came back. Exactly one of a text and a `problem`; `cut` says that the length limit ended it. A model in this
+    process also gives its `tokens`, with the one that ended it.
+    """
 
     text: str = ""
     problem: str | None = None
     cut: bool = False
     num_tokens: int = 0
+    tokens: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mmalign.seeds import seed_of
 from mmalign.train.skips import Skips, samples_of, usable
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.batching import prepare
@@ -28,8 +26,8 @@ from rewardmodels.judges.probability import DigitReward, YesNoReward
 from rewardmodels.judges.probability_recipe import Start
 from rewardmodels.judges.settings import Digits, Pair, YesNo
 from rewardmodels.judges.speaking import show
+from rewardmodels.judges.tuned import Tuned
 from rewardmodels.reading import distinct
-from rewardmodels.tuning import VISION, add_adapters, merged
 
 CRITIQUE = "critique"
 """The key of a sample's metadata that holds what was said of it."""
@@ -63,7 +61,7 @@ class Learner:
         worths = trainable.worths_of(asked)
         self.words = tuple(self._first_token(word, variants) for word in worths)
         self.worths = tuple(worths.values())
-        self._tune()
+        self.tuned = Tuned(engine, self.settings, self.seed)
 
     @property
     def compares(self) -> bool:
@@ -75,29 +73,11 @@ class Learner:
         """The model."""
         return self.engine.model
 
-    def _tune(self) -> None:
-        """Set `requires_grad`, and add adapters, as the settings say."""
-        full, vision = self.settings.weights == "full", self.settings.vision == "trained"
-        for name, parameter in self.vlm.named_parameters():
-            parameter.requires_grad_(vision and full if _is_vision(name) else full)
-        if not full:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed_of(self.seed, "adapters"))
-                add_adapters(cast(Any, self), self.settings.lora, language=True, vision=vision)
-
     @contextmanager
     def finished(self) -> Iterator[Learned]:
-        """The judge that will be saved: adapters are part of the weights, and no weight asks for a gradient, which can
-        change the last bits of a score.
-        """
-        trained = [parameter for parameter in self.vlm.parameters() if parameter.requires_grad]
-        with merged(cast(Any, self)):
-            self.vlm.requires_grad_(False)
-            try:
-                yield self.judge
-            finally:
-                for parameter in trained:
-                    parameter.requires_grad_(True)
+        """The judge that will be saved, with plain weights."""
+        with self.tuned.finished():
+            yield self.judge
 
     def _first_token(self, word: str, variants: bool) -> int:
         known = self.engine.ids_of(word, variants)
@@ -157,13 +137,7 @@ class Learner:
         self, questions: Sequence[Question], answers: Sequence[Sequence[int]]
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities (Q, L) of the tokens of answers, with gradients, and where there are any."""
-        logits = answer_logits(self.engine, questions, answers)
-        width = logits.shape[1]
-        rows = [[*answer, *[self.engine.pad] * (width - len(answer))] for answer in answers]
-        tokens = torch.tensor(rows, device=logits.device)
-        lengths = torch.tensor([len(answer) for answer in answers], device=logits.device)
-        where = torch.arange(width, device=logits.device) < lengths[:, None]
-        return logits.log_softmax(-1).gather(2, tokens[:, :, None])[..., 0], where
+        return self.tuned.log_probs(questions, answers)
 
     def answer(self, good: bool, critique: str) -> tuple[int, ...]:
         """The tokens of yes or no, and of the critique behind it."""
@@ -172,7 +146,3 @@ class Learner:
             return (verdict,)
         said = self.engine.tokenizer("\n" + critique, add_special_tokens=False, split_special_tokens=True)
         return (verdict, *said["input_ids"], min(self.engine.ends))
-
-
-def _is_vision(name: str) -> bool:
-    return any(part in VISION for part in name.split("."))

@@ -29,8 +29,7 @@ from mmalign.media import to_pil
 from rewardmodels.judges.answers import Answers
 from rewardmodels.judges.chat import Answer, Question, Sampling, Words, key_of, matches
 from rewardmodels.judges.drawing import Draw
-
-Inputs = dict[str, Tensor]
+from rewardmodels.judges.given import Inputs, mean_log_prob, with_answers
 
 
 @dataclass(eq=False)
@@ -54,10 +53,18 @@ class LocalEngine:
         pad = self.tokenizer.pad_token_id
         self.pad = int(pad if pad is not None else min(self.ends))
         self.model.generation_config = GenerationConfig(
-            eos_token_id=sorted(self.ends), pad_token_id=self.pad, do_sample=False
+            eos_token_id=sorted(self.ends),
+            pad_token_id=self.pad,
+            do_sample=False,
+            suppress_tokens=self._pictures(),
         )
         self.special = tuple(self.tokenizer.all_special_tokens)
         self.ids_of = lru_cache(maxsize=256)(self._ids_of)
+
+    def _pictures(self) -> list[int] | None:
+        """The tokens that stand for pictures and videos, which nobody can say."""
+        named = (getattr(self.processor, f"{kind}_token_id", None) for kind in ("image", "video"))
+        return sorted({token for token in named if token is not None}) or None
 
     def generate(self, questions: Sequence[Question], sampling: Sequence[Sampling]) -> list[Answer]:
         """One answer a question; equal ones are asked once, kept ones not at all."""
@@ -100,7 +107,21 @@ class LocalEngine:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)
         said = tokens if end is None else tokens[:end]
         text = self.tokenizer.decode(said, skip_special_tokens=True)
-        return Answer(text, cut=end is None and len(said) >= limit, num_tokens=len(said))
+        cut = end is None and len(said) >= limit
+        return Answer(
+            text, cut=cut, num_tokens=len(said), tokens=tokens if end is None else tokens[: end + 1]
+        )
+
+    def forget(self) -> None:
+        """What was said before is no longer what the model says: its weights have changed."""
+        self.answers = Answers()
+
+    def tokens_of(self, text: str) -> list[int]:
+        """A text as a whole answer, with the token that ends it; ValueError where the vocabulary cannot write it."""
+        found = list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in found:
+            raise ValueError(f"the tokenizer of {self.name} cannot write {text!r}: use words that it has")
+        return [*found, min(self.ends)]
 
     @torch.no_grad()
     def first_words(
@@ -130,9 +151,9 @@ class LocalEngine:
         def look(places: Sequence[int], inputs: Inputs) -> list[Words]:
             rows = [tokens[i] for i in places]
             width = inputs["input_ids"].shape[1]
-            logits = self.model(**_with_answers(inputs, rows, self.pad), use_cache=False).logits
+            logits = self.model(**with_answers(inputs, rows, self.pad), use_cache=False).logits
             return [
-                Words((_mean_log_prob(logits[b, width - 1 : width - 1 + len(row)], row),))
+                Words((mean_log_prob(logits[b, width - 1 : width - 1 + len(row)], row),))
                 if row
                 else Words(problem="the text is empty")
                 for b, row in enumerate(rows)
@@ -145,7 +166,7 @@ class LocalEngine:
 
         What lies behind the end of a shorter answer means nothing. ValueError for a question that cannot be asked.
         """
-        inputs = _with_answers(self._inputs(questions), answers, self.pad)
+        inputs = with_answers(self._inputs(questions), answers, self.pad)
         num = max(map(len, answers))
         logits: Tensor = self.model(**inputs, use_cache=False, logits_to_keep=num + 1).logits
         return logits[:, :-1].float()
@@ -272,28 +293,3 @@ def _shifted(
 
 def _content(part: Any) -> dict[str, str]:
     return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
-
-
-def _with_answers(inputs: Inputs, rows: Sequence[Sequence[int]], pad: int) -> Inputs:
-    """Questions (B, L) padded on the left, with given answer tokens after them, padded on the right."""
-    width = max(max((len(row) for row in rows), default=0), 1)
-    device = inputs["input_ids"].device
-    ids = torch.full((len(rows), width), pad, dtype=torch.long, device=device)
-    seen = torch.zeros_like(ids)
-    for b, row in enumerate(rows):
-        ids[b, : len(row)] = torch.tensor(row, dtype=torch.long, device=device)
-        seen[b, : len(row)] = 1
-    made = dict(inputs)
-    made["input_ids"] = torch.cat([inputs["input_ids"], ids], 1)
-    made["attention_mask"] = torch.cat([inputs["attention_mask"], seen.to(inputs["attention_mask"].dtype)], 1)
-    if "mm_token_type_ids" in inputs:
-        kinds = inputs["mm_token_type_ids"]
-        made["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(ids, dtype=kinds.dtype)], 1)
-    return made
-
-
-def _mean_log_prob(logits: Tensor, tokens: Sequence[int]) -> float:
-    """Mean over tokens of log p(token), from logits (len(tokens), V) at the places before them."""
-    logs = logits.float().log_softmax(-1)
-    chosen = torch.tensor(tokens, device=logits.device)[:, None]
-    return float(logs.gather(1, chosen).mean())

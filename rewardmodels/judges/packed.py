@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from rewardmodels.backbones import BACKBONES, backbone_of
 from rewardmodels.judges.chat import Question
-from rewardmodels.judges.local import Inputs, LocalEngine
+from rewardmodels.judges.given import Inputs
+from rewardmodels.judges.local import LocalEngine
 from rewardmodels.packing import Row, batched
 
 WORDS = ("input_ids", "attention_mask", "mm_token_type_ids")

@@ -137,13 +137,14 @@ class PairJudge:
             return [self._share(words) for words in self.engine.first_words(asked, self.pair.words)]
         draw = self.pair.draw
         sampling = Sampling(draw.max_tokens, draw.temperature, draw.top_p, draw.top_k, self.seed)
-        return [self._read(answer) for answer in self.engine.generate(asked, [sampling] * len(asked))]
+        return [self.read(answer) for answer in self.engine.generate(asked, [sampling] * len(asked))]
 
     def _share(self, words: Words) -> _Said | str:
         shares = share_of(words, self.pair.min_mass)
         return shares if isinstance(shares, str) else (Outcome(shares[0]), "")
 
-    def _read(self, answer: Answer) -> _Said | str:
+    def read(self, answer: Answer) -> _Said | str:
+        """What an answer in words says of the two, or a problem."""
         assert self.pair.style != "probability"
         if answer.problem is not None:
             return answer.problem

@@ -17,12 +17,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmalign.types import Sample
-from rewardmodels.judges.chat import Answer, Engine, Review, Sampling
+from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling
 from rewardmodels.judges.settings import JudgeFile, Principles
-from rewardmodels.judges.speaking import Shown, own_modalities, own_name, question, reviews, scores
+from rewardmodels.judges.speaking import (
+    Rollout,
+    Shown,
+    own_modalities,
+    own_name,
+    question,
+    reviews,
+    scores,
+)
 from rewardmodels.judges.verdicts import Check, Unreadable, checks, quote, spoken, tagged
 from rewardmodels.judges.wording import Wording
 
+Asked = Sequence[tuple[Question, Answer]]
 HOLDS: Mapping[str, float] = {"yes": 1.0, "no": 0.0, "partly": 0.5}
 
 
@@ -48,28 +57,48 @@ class PrincipleReward:
         return tuple(self.principles.kinds)
 
     def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
-        how = self.principles
-        plans = self.engine.generate(
-            [question(self.wordings["plan"], one, how.plan_shows) for one in shown],
-            [self._sampling()] * len(shown),
-        )
-        made: list[Review | None] = [None] * len(shown)
-        points: list[tuple[int, Check]] = []
-        for i, plan in enumerate(plans):
-            try:
-                points += [(i, check) for check in self._checks(plan)]
-            except Unreadable as problem:
-                made[i] = Review(reason=f"plan: {problem}", answers=(plan.text,))
-        asked = [
-            question(self.wordings["verify"], shown[i], how.verify_shows, check=check.text)
-            for i, check in points
+        return [review for review, _ in self._passes(shown, [self._sampling()] * len(shown))]
+
+    def rollouts(self, shown: Sequence[Shown], draws: Sequence[Sampling]) -> list[list[Rollout]]:
+        """For every sample a pass a draw, answer by answer."""
+        num = len(draws)
+        made = self._passes([one for one in shown for _ in draws], list(draws) * len(shown))
+        flat = [Rollout(asked, review.overall) for review, asked in made]
+        return [flat[i * num : (i + 1) * num] for i in range(len(shown))]
+
+    def _passes(self, shown: Sequence[Shown], draws: Sequence[Sampling]) -> list[tuple[Review, Asked]]:
+        """A review for each sample with its draw, and what was asked and answered for it."""
+        planned = [self.plan(one) for one in shown]
+        plans = self.engine.generate(planned, draws)
+        found: list[tuple[Check, ...] | Review] = [self._checks_of(plan) for plan in plans]
+        points = [
+            (i, check) for i, plan in enumerate(found) if not isinstance(plan, Review) for check in plan
         ]
-        verdicts = self.engine.generate(asked, [self._sampling()] * len(asked))
-        for i in range(len(shown)):
-            if made[i] is None:
-                mine = [(c, v) for (owner, c), v in zip(points, verdicts, strict=True) if owner == i]
-                made[i] = self._review(plans[i].text, mine)
-        return [review for review in made if review is not None]
+        asked = [self.verify(shown[i], check.text) for i, check in points]
+        verdicts = self.engine.generate(asked, [draws[i] for i, _ in points])
+        mine: list[list[tuple[Check, Question, Answer]]] = [[] for _ in shown]
+        for (i, check), about, verdict in zip(points, asked, verdicts, strict=True):
+            mine[i].append((check, about, verdict))
+        made: list[tuple[Review, Asked]] = []
+        for begun, plan, drawn_up, rows in zip(planned, plans, found, mine, strict=True):
+            told = [(check, verdict) for check, _, verdict in rows]
+            review = drawn_up if isinstance(drawn_up, Review) else self._review(plan.text, told)
+            made.append((review, [(begun, plan), *((about, verdict) for _, about, verdict in rows)]))
+        return made
+
+    def plan(self, shown: Shown) -> Question:
+        """The question for checks."""
+        return question(self.wordings["plan"], shown, self.principles.plan_shows)
+
+    def verify(self, shown: Shown, check: str) -> Question:
+        """The question whether one of them holds."""
+        return question(self.wordings["verify"], shown, self.principles.verify_shows, check=check)
+
+    def _checks_of(self, plan: Answer) -> tuple[Check, ...] | Review:
+        try:
+            return self._checks(plan)
+        except Unreadable as problem:
+            return Review(reason=f"plan: {problem}", answers=(plan.text,))
 
     def _checks(self, plan: Answer) -> tuple[Check, ...]:
         if plan.problem is not None:

@@ -4,20 +4,17 @@ the weights of its questions. Imports no torch.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from mmalign.config import Checkpoint, Section, find_recipe
-from mmalign.strict import read_yaml
+from mmalign.config import Checkpoint, Section
 from rewardmodels.judges.settings import JudgeFile, read_judge
 from rewardmodels.judges.verdict_recipe import (
     Budget,
     Evaluation,
     Fraction,
     JudgedPairs,
-    JudgeRecipe,
 )
 from rewardmodels.recipe import WORLDS, Lora, RewardOptimizer, require_judged
 
@@ -31,7 +28,8 @@ class Start(Section):
 
     path: str = "shapes-reward"
     asks: str | JudgeFile = "vqascore"
-    template_file: str | None = None
+    template_file: str | dict[str, str] | None = None
+    """Your text in place of the wording; of a judge with several questions by their names."""
     weights: Literal["full", "lora"] = "full"
     vision: Literal["frozen", "trained"] = "trained"
     lora: Lora = Lora(rank=32, alpha=64.0)
@@ -42,6 +40,14 @@ class Start(Section):
     def settings(self) -> JudgeFile:
         """The judge file."""
         return read_judge(self.asks) if isinstance(self.asks, str) else self.asks
+
+    def require_precise(self) -> None:
+        """ValueError for weights that are trained in a type that would round most updates away."""
+        if self.weights == "full" and self.dtype != "float32":
+            raise ValueError(
+                f"judge.weights=full trains in float32: {self.dtype} would round most updates away; set "
+                "judge.dtype=float32, or judge.weights=lora, whose factors stay in float32"
+            )
 
     @model_validator(mode="after")
     def _as_it_is_asked(self) -> Start:
@@ -115,11 +121,7 @@ class ProbabilityRecipe(Section):
             raise ValueError("judge.asks must be of kind yes_no or digits, or pair with style probability")
         if self.method.critiques and (judge.kind != "yes_no" or self.data.pairs in WORLDS):
             raise ValueError("critiques are of single pictures, in files: use kind yes_no and data.pairs")
-        if self.judge.weights == "full" and self.judge.dtype != "float32":
-            raise ValueError(
-                f"judge.weights=full trains in float32: {self.judge.dtype} would round most updates away; set "
-                "judge.dtype=float32, or judge.weights=lora, whose factors stay in float32"
-            )
+        self.judge.require_precise()
         require_judged(self.data, self.judge.settings.modalities, "one of data and judge.asks.modalities")
         return self
 
@@ -148,15 +150,3 @@ class ChecklistRecipe(Section):
             raise ValueError("judge.asks must be of kind checklist")
         require_judged(self.data, self.judge.settings.modalities, "one of data and judge.asks.modalities")
         return self
-
-
-SCHEMAS: dict[str, type[ProbabilityRecipe] | type[ChecklistRecipe] | type[JudgeRecipe]] = {
-    "judge": JudgeRecipe, "probability": ProbabilityRecipe, "checklist": ChecklistRecipe
-}  # fmt: skip
-
-
-def kind_of(recipe: str | Path) -> str:
-    """What a recipe of `train-judge` trains, by `method.name`: verdicts in words where it names none."""
-    method = read_yaml(find_recipe(recipe)).get("method")
-    named = method.get("name") if isinstance(method, dict) else None
-    return named if named in SCHEMAS else "judge"

@@ -15,43 +15,46 @@ Legend: P pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmalign.objectives.spoken import first_token_weighted
 from mmalign.objectives.verdict import yes_pair, yes_point
-from mmalign.train.distributed import Processes
-from mmalign.train.loop import Report, Update
-from mmalign.train.skips import Skips
+from mmalign.train.loop import Update
 from mmalign.types import Comparison, Loss, PreferencePair, Sample
-from rewardmodels.averages import Averages
-from rewardmodels.judges import trainable
-from rewardmodels.judges.learner import CRITIQUE, Asked, Learned, Learner
+from rewardmodels.judges.learner import CRITIQUE, Asked, Learner
 from rewardmodels.judges.probability_recipe import ProbabilityRecipe
-from rewardmodels.sources import FileSource, PairSource
-
-Examine = Callable[[Learned, int], Mapping[str, float]]
+from rewardmodels.judges.task import JudgeTask
+from rewardmodels.sources import FileSource
 
 
 @dataclass(frozen=True)
 class CritiquedSource(FileSource):
     """A file of comparisons whose critiques come along with the candidates."""
 
+    def _rated(self, comparison: Comparison, where: str) -> list[Sample]:
+        said = _critiques(comparison)
+        return [_with_critique(sample, said) for sample in super()._rated(comparison, where)]
+
     def _pairs(self, comparison: Comparison, where: str) -> list[PreferencePair]:
-        said: dict[str, str] = {}
-        for note in comparison.annotations:
-            texts = note.data["texts"] if note.kind == "critique" else ()
-            if len(texts) == len(comparison.candidates):
-                said |= {c.id: text for c, text in zip(comparison.candidates, texts, strict=True) if text}
+        said = _critiques(comparison)
         found = super()._pairs(comparison, where)
         known = {id(s): _with_critique(s, said) for pair in found for s in (pair.a, pair.b)}
         return [replace(pair, a=known[id(pair.a)], b=known[id(pair.b)]) for pair in found]
+
+
+def _critiques(comparison: Comparison) -> dict[str, str]:
+    """What was said of the candidates, by their id."""
+    said: dict[str, str] = {}
+    for note in comparison.annotations:
+        texts = note.data["texts"] if note.kind == "critique" else ()
+        if len(texts) == len(comparison.candidates):
+            said |= {c.id: text for c, text in zip(comparison.candidates, texts, strict=True) if text}
+    return said
 
 
 def _with_critique(sample: Sample, said: Mapping[str, str]) -> Sample:
@@ -59,34 +62,8 @@ def _with_critique(sample: Sample, said: Mapping[str, str]) -> Sample:
     return sample if text is None else replace(sample, metadata={**sample.metadata, CRITIQUE: text})
 
 
-class ProbabilityTask:
-    """One iteration is one update on one bundle of pairs.
-
-    With `skips` pairs that cannot be read are left out and counted. Averaged weights, if the recipe asks for them, are
-    those that are measured and saved.
-    """
-
-    def __init__(
-        self, learner: Learner, recipe: ProbabilityRecipe, source: PairSource, processes: Processes,
-        *, examine: Examine | None = None, skips: Skips | None = None,
-    ) -> None:  # fmt: skip
-        learner.vlm.to(processes.device)
-        self.learner, self.recipe, self.source, self.processes = learner, recipe, source, processes
-        self.examine, self.skips = examine, skips
-        self.averages = Averages(learner.vlm, recipe.method.average)
-
-    def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.learner.vlm.named_parameters() if p.requires_grad]
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Those that the recipe trains."""
-        return [parameter for _, parameter in self._trained()]
-
-    def not_matrices(self) -> list[nn.Parameter]:
-        """Embeddings, of which the words of the answers are rows; an optimiser for matrices leaves them alone."""
-        vlm = self.learner.vlm
-        tables = [m for m in vlm.modules() if isinstance(m, nn.Embedding)]
-        return [p for module in (*tables, vlm.get_output_embeddings()) for p in module.parameters()]
+class ProbabilityTask(JudgeTask[Learner, ProbabilityRecipe]):
+    """One iteration is one update on one bundle of pairs."""
 
     def updates(self, iteration: int) -> Iterator[Update]:
         """One bundle, in forward passes of as many questions as fit."""
@@ -159,50 +136,6 @@ class ProbabilityTask:
         made = first_token_weighted(log_prob=logs, where=where, share=how.share, published=how.published)
         a, b = (made.per_sample[torch.tensor(side)] for side in places)
         return Loss((a + b) / 2, made.metrics)
-
-    def finish(self, iteration: int, num_updates: int) -> Mapping[str, float]:
-        """Move the average, and say what was left out."""
-        self.averages.follow(num_updates)
-        if self.skips is None:
-            return {}
-        last = iteration + 1 == self.recipe.budget.iterations
-        return self.skips.finish(
-            self.recipe.data.pairs, last=last, num_updates=num_updates, processes=self.processes
-        )
-
-    def evaluate(self, iteration: int) -> Report:
-        """Held-out pairs, by the averaged weights."""
-        if self.examine is None:
-            return Report()
-        with self.averages.swapped_in():
-            return Report(self.examine(self.learner.judge, self.recipe.evaluation.num_prompts))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Weights and averages, and what was left out."""
-        state = {f"model.{name}": value.detach() for name, value in self._trained()}
-        state |= {f"average.{name}": value for name, value in self.averages.values.items()}
-        return state | ({} if self.skips is None else self.skips.state())
-
-    @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from `state_dict()`."""
-        for name, parameter in self._trained():
-            parameter.copy_(state[f"model.{name}"])
-        for name, value in self.averages.values.items():
-            value.copy_(state[f"average.{name}"])
-        if self.skips is not None:
-            self.skips.restore(state)
-
-    @contextmanager
-    def result(self) -> Iterator[Learned]:
-        """The judge that is measured and saved, within a `with`: averaged, adapters merged."""
-        with self.averages.swapped_in(), self.learner.finished() as judge:
-            yield judge
-
-    def save(self, folder: Path) -> None:
-        """The judge, ready to score."""
-        with self.result() as judge:
-            trainable.save(judge, folder / "judge")
 
 
 def _first_token(a: Tensor, b: Tensor, label: Tensor) -> Tensor:

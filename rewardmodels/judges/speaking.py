@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mmalign.types import Modality, Sample, Scores, as_frames
 from rewardmodels.batching import Prepared, prepare
-from rewardmodels.judges.chat import Part, Question, Review, Words, ask
+from rewardmodels.judges.chat import Answer, Part, Question, Review, Words, ask
 from rewardmodels.judges.settings import JudgeFile
 from rewardmodels.judges.wording import Wording
 
@@ -39,6 +39,14 @@ class Shown:
     def only(self, names: Sequence[str]) -> dict[str, tuple[Tensor, ...]]:
         """The pictures of these roles; a role the sample lacks (the source of no edit) is left out."""
         return {name: self.pictures[name] for name in names if name in self.pictures}
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """One pass over a sample: what was asked and answered in turn, and the score; NaN where an answer says none."""
+
+    asked: Sequence[tuple[Question, Answer]]
+    overall: float
 
 
 def spread(frames: Tensor, most: int) -> tuple[Tensor, ...]:

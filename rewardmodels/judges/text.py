@@ -22,12 +22,20 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from mmalign.types import Sample, Scores
 from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling
 from rewardmodels.judges.settings import Ask, JudgeFile, Points
-from rewardmodels.judges.speaking import Shown, collected, own_modalities, own_name, question, reviews
+from rewardmodels.judges.speaking import (
+    Rollout,
+    Shown,
+    collected,
+    own_modalities,
+    own_name,
+    question,
+    reviews,
+)
 from rewardmodels.judges.verdicts import Layout, Number, Unreadable, read
 from rewardmodels.judges.wording import Wording
 
@@ -83,11 +91,11 @@ OVERALL: Mapping[str, Callable[[Values, Ranges], float]] = {
 class _Pass:
     """One pass over one sample, as it fills up."""
 
-    seed: int
-    values: dict[str, float]
-    notes: dict[str, str]
-    answers: list[str]
-    said: dict[str, str]
+    how: Sampling
+    asked: list[tuple[Question, Answer]] = field(default_factory=list)
+    values: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
     overall: float = math.nan
 
@@ -116,7 +124,19 @@ class TextReward:
         return collected(self.review(samples=samples), self.dimensions, variances=self.points.passes > 1)
 
     def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
-        tries = [[_Pass(self.seed + k, {}, {}, [], {}) for k in range(self.points.passes)] for _ in shown]
+        draw = self.points.draw
+        how = Sampling(draw.max_tokens, draw.temperature, draw.top_p, draw.top_k)
+        draws = [replace(how, seed=self.seed + k) for k in range(self.points.passes)]
+        return [_summary(row, self.dimensions) for row in self._passes(shown, draws)]
+
+    def rollouts(self, shown: Sequence[Shown], draws: Sequence[Sampling]) -> list[list[Rollout]]:
+        """For every sample a pass a draw, answer by answer."""
+        return [
+            [Rollout(tuple(made.asked), made.overall) for made in row] for row in self._passes(shown, draws)
+        ]
+
+    def _passes(self, shown: Sequence[Shown], draws: Sequence[Sampling]) -> list[list[_Pass]]:
+        tries = [[_Pass(how) for how in draws] for _ in shown]
         for ask in self.points.asks:
             open_tries = [
                 (one, made)
@@ -124,11 +144,10 @@ class TextReward:
                 for made in row
                 if made.problem is None
             ]
-            answers = self.engine.generate(
-                [self._question(ask, one, made) for one, made in open_tries],
-                [self._sampling(made.seed) for _, made in open_tries],
-            )
-            for (_, made), answer in zip(open_tries, answers, strict=True):
+            questions = [self.question(ask, one, made.said) for one, made in open_tries]
+            answers = self.engine.generate(questions, [made.how for _, made in open_tries])
+            for (_, made), about, answer in zip(open_tries, questions, answers, strict=True):
+                made.asked.append((about, answer))
                 _take(made, ask, answer)
         ranges = {f.name: (f.low, f.high) for ask in self.points.asks for f in ask.fields}
         for made in (made for row in tries for made in row if made.problem is None):
@@ -136,15 +155,12 @@ class TextReward:
                 made.overall = OVERALL[self.points.overall](made.values, ranges)
             except Unreadable as problem:
                 made.problem = str(problem)
-        return [_summary(row, self.dimensions) for row in tries]
+        return tries
 
-    def _question(self, ask: Ask, shown: Shown, made: _Pass) -> Question:
-        critique = {"critique": made.said[ask.after]} if ask.after is not None else {}
+    def question(self, ask: Ask, shown: Shown, said: Mapping[str, str]) -> Question:
+        """What is asked, after what was `said` to earlier questions."""
+        critique = {"critique": said[ask.after]} if ask.after is not None else {}
         return question(self.wordings[ask.name], shown, ask.shows, system=ask.system, **critique)
-
-    def _sampling(self, seed: int) -> Sampling:
-        draw = self.points.draw
-        return Sampling(draw.max_tokens, draw.temperature, draw.top_p, draw.top_k, seed)
 
 
 def layout_of(ask: Ask) -> Layout:
@@ -158,7 +174,6 @@ def _take(made: _Pass, ask: Ask, answer: Answer) -> None:
     if answer.problem is not None:
         made.problem = answer.problem
         return
-    made.answers.append(answer.text)
     made.said[ask.name] = answer.text
     try:
         verdict = read(answer.text, layout_of(ask))
@@ -175,7 +190,7 @@ def _take(made: _Pass, ask: Ask, answer: Answer) -> None:
 def _summary(row: Sequence[_Pass], names: Sequence[str]) -> Review:
     """Several passes as one review."""
     good = [made for made in row if made.problem is None]
-    answers = tuple(text for made in row for text in made.answers)
+    answers = tuple(answer.text for made in row for _, answer in made.asked if answer.problem is None)
     if 2 * len(good) < len(row) or not good:
         problem = next(made.problem for made in row if made.problem is not None)
         count = f"{len(row) - len(good)} of {len(row)} passes failed: " if len(row) > 1 else ""

@@ -1,10 +1,11 @@
-"""Judges of a few tokens that can be trained, saved and read again: where they start, and their folder.
+"""Judges that can be trained, saved and read again: where they start, and their folder.
 
     start_from("shapes-reward", settings)       the bundled reward model learns the words that a judge answers in
     start_from("Qwen/Qwen2.5-VL-7B-Instruct", settings)      any instruction model with pictures: folder or hub id
 
 Folder layout: a plain VLM checkpoint with its processor, `judge.yaml` (`settings.JudgeFile`), `question.txt` (the text
-it asks) and `reward_config.json`, which may name another folder or hub id that holds the weights.
+it asks; `question.NAME.txt` where it asks several) and `reward_config.json`, which may name another folder or hub id
+that holds the weights.
 
 Legend: no tensors but weights.
 """
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
 from torch import nn
 from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
@@ -29,24 +31,39 @@ from rewardmodels.judges.checklist import ChecklistReward
 from rewardmodels.judges.load import build, load_judge
 from rewardmodels.judges.local import LocalEngine
 from rewardmodels.judges.pairwise import PairJudge
+from rewardmodels.judges.principles import PrincipleReward
 from rewardmodels.judges.probability import DigitReward, YesNoReward
-from rewardmodels.judges.settings import Checklist, Digits, JudgeFile, Pair, YesNo
+from rewardmodels.judges.settings import Checklist, Digits, JudgeFile, Pair, Points, Principles, YesNo
+from rewardmodels.judges.text import TextReward
 from rewardmodels.judges.verdict_model import add_words
+from rewardmodels.judges.wording import Wording
+from rewardmodels.judges.writing import examples, pieces
 from rewardmodels.vlm import VlmReward
 from rewardmodels.vlm import load_folder as load_reward
 
-Judge = YesNoReward | DigitReward | PairJudge | ChecklistReward
+Judge = YesNoReward | DigitReward | PairJudge | ChecklistReward | TextReward | PrincipleReward
 FAMILY, JUDGE, QUESTION, SCHEMA = "judge", "judge.yaml", "question.txt", "mmalign.judge/1"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+ANSWER = "<|Reward|>"
 CHAT = (
     "{% for message in messages %}{% for part in message.content %}{% if part.type == 'image' %}"
     + PICTURE
     + "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}<|Reward|>{% endif %}"
+    "{% if add_generation_prompt %}" + ANSWER + "{% endif %}"
 )
 """What a reward model reads when it is asked: pictures and words as they come, then the token that it judged at."""
 TEMPLATES = ("media-prompt/1", "source-media-prompt/1")
 """Those of reward models that have read so before."""
+
+
+def sayable(settings: JudgeFile, critique: str = "") -> list[str]:
+    """The words that a judge of this file answers in: those it weighs, or of which its verdicts are made."""
+    judge = settings.judge
+    if isinstance(judge, Points | Principles) or (isinstance(judge, Pair) and judge.style != "probability"):
+        return pieces(list(examples(settings, critique)))
+    if isinstance(judge, YesNo | Digits | Pair | Checklist):
+        return list(worths_of(judge))
+    raise ValueError(f"{settings.name} (kind {judge.kind}) gives no answers that can be trained")
 
 
 def worths_of(judge: YesNo | Digits | Pair | Checklist) -> dict[str, float]:
@@ -59,18 +76,14 @@ def worths_of(judge: YesNo | Digits | Pair | Checklist) -> dict[str, float]:
 
 def start_from(
     path: str, settings: JudgeFile, *, batch_size: int = 8, dtype: str = "float32", device: str = "cpu",
-    template_file: str | None = None,
+    template_file: str | Mapping[str, str] | None = None, critique: str = "",
 ) -> Judge:  # fmt: skip
-    """The judge of these settings on an instruction model, or on the backbone of a hidden-state reward model."""
-    judge = settings.judge
-    if not isinstance(judge, YesNo | Digits | Pair | Checklist) or (
-        isinstance(judge, Pair) and judge.style != "probability"
-    ):
-        raise ValueError(
-            f"{settings.name} is no judge of token probabilities (yes_no, digits, pair, checklist)"
-        )
+    """The judge of these settings on an instruction model, or on the backbone of a hidden-state reward model, which
+    learns the words of its verdicts and of the `critique` before them.
+    """
+    words = sayable(settings, critique)
     if is_reward_model(path):
-        opened = _talking(path, list(worths_of(judge)))
+        opened = _talking(path, words)
     else:
         opened = open_model(path, device=device, dtype=dtype)
     aligned(opened.model)
@@ -95,7 +108,7 @@ def _talking(path: str, words: Sequence[str]) -> Opened:
             f"{' or '.join(TEMPLATES)} can learn to answer; start from an instruction model"
         )
     tokenizer = reward.builder.tokenizer
-    add_words(reward.vlm, tokenizer, words)
+    add_words(reward.vlm, tokenizer, [_token(word) for word in words], like=_form(words))
     reward.vlm.model.visual.config._attn_implementation = "sdpa"  # as the folder will be read
     pixels = pixels_record(reward.builder)
     pixels.pop("image_processor_type")
@@ -103,6 +116,20 @@ def _talking(path: str, words: Sequence[str]) -> Opened:
         Qwen2VLImageProcessor(**pixels), tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT
     )
     return Opened(reward.vlm.eval(), processor, reward.name)
+
+
+def _form(words: Sequence[str]) -> dict[str, str]:
+    """What stands between numbers and words begins as the token that the reward model judged at: what follows it is
+    judged from what the model sees there.
+    """
+    return {word: ANSWER for word in words if not any(map(str.isalnum, word)) or word[0] in '<{"'}
+
+
+def _token(word: str) -> str | AddedToken:
+    """A word in small letters as the vocabulary has them; anything else as it is written, a number or word whole."""
+    if word.isalpha() and word.islower():
+        return word
+    return AddedToken(word, normalized=False, single_word=word.isalnum())
 
 
 def save(judge: Judge, folder: str | Path, *, model: str | None = None) -> Path:
@@ -117,10 +144,28 @@ def save(judge: Judge, folder: str | Path, *, model: str | None = None) -> Path:
             engine.model.save_pretrained(target, state_dict=state)
         engine.processor.save_pretrained(target)
     (target / JUDGE).write_text(to_yaml(_as_it_is(judge)), encoding="utf-8")
-    (target / QUESTION).write_text(judge.wording.text + "\n", encoding="utf-8")
+    for name, wording in _wordings(judge).items():
+        (target / name).write_text(wording.text + "\n", encoding="utf-8")
     record = {"schema": SCHEMA, "family": FAMILY, "name": judge.settings.name, "model": model}
     (target / CONFIG).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return target
+
+
+def _wordings(judge: Judge) -> dict[str, Wording]:
+    """Its questions by the name of their file."""
+    if not isinstance(judge, TextReward | PrincipleReward):
+        return {QUESTION: judge.wording}
+    if len(judge.wordings) == 1:
+        return dict.fromkeys((QUESTION,), *judge.wordings.values())
+    return {f"question.{name}.txt": wording for name, wording in judge.wordings.items()}
+
+
+def _questions(folder: Path) -> Path | dict[str, str]:
+    """The file of its question, or those of several by name."""
+    several = {
+        file.name.split(".", 1)[1].removesuffix(".txt"): str(file) for file in folder.glob("question.*.txt")
+    }
+    return several or folder / QUESTION
 
 
 def _as_it_is(judge: Judge) -> JudgeFile:
@@ -144,7 +189,7 @@ def load_folder(
     if record.get("schema") != SCHEMA:
         raise ValueError(f"{folder / CONFIG} is no {SCHEMA}: train it again, or update mmalign")
     made = load_judge(
-        config=str(folder / JUDGE), path=record["model"] or str(folder), template_file=folder / QUESTION,
+        config=str(folder / JUDGE), path=record["model"] or str(folder), template_file=_questions(folder),
         weights_file=weights_file, min_mass=min_mass, batch_size=batch_size, device=device, dtype=dtype,
     )  # fmt: skip
     model: nn.Module = made.engine.model  # type: ignore[union-attr]

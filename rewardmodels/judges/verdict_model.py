@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -248,15 +249,23 @@ def speaking(reward: VlmReward, *, name: str, template: str, words: Sequence[str
 
 
 @torch.no_grad()
-def add_words(vlm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> None:
-    """Words that the vocabulary lacks, as tokens of their own; each is the mean of all others with seeded noise."""
-    tokenizer.add_tokens([word for word in words if word not in tokenizer.get_vocab()])
+def add_words(
+    vlm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: Sequence[str | AddedToken], *,
+    like: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Words that the vocabulary lacks, as tokens of their own; each is the mean of all others, or the token that it is
+    `like`, with seeded noise.
+    """
+    new = [str(word) for word in words if str(word) not in tokenizer.get_vocab()]
+    tokenizer.add_tokens([word for word in words if str(word) not in tokenizer.get_vocab()])
     table = vlm.get_input_embeddings().weight.detach()
     mean, old = table.mean(0), table.shape[0]
     vlm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     rows = vlm.get_input_embeddings().weight[old:]
     noise = torch.randn(rows.shape, generator=generator("verdict-words")) * float(table.std())
-    rows.copy_(mean + noise)
+    ids, begins = tokenizer.convert_tokens_to_ids, like or {}
+    first = [table[ids(begins[word])] if word in begins else mean for word in new]
+    rows.copy_(torch.stack(first) + noise if first else rows)
 
 
 def worth_to_mark(worth: Tensor, num: int, top: float) -> Tensor:

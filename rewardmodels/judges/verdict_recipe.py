@@ -43,11 +43,9 @@ class WarmUp(Section):
     lr: PositiveFloat = 3e-4
 
 
-class Method(Section):
-    """`gcpo`: marks of the better must beat marks of the worse; `rule`: a pair's verdict must be right."""
+class Reinforcement(Section):
+    """How often a question is answered, what an answer earns for its form, and the policy update on what was drawn."""
 
-    name: Literal["judge"] = "judge"
-    reward: Literal["gcpo", "rule"] = "gcpo"
     answers: Annotated[int, Field(ge=2)] = 8
     format_weight: NonNegativeFloat = 0.5
     clip_range: PositiveFloat = 0.2
@@ -56,6 +54,13 @@ class Method(Section):
     kl: NonNegativeFloat = 0.0
     advantages: Literal["group", "global", "none"] = "group"
     updates_per_iteration: PositiveInt = 1
+
+
+class Method(Reinforcement):
+    """`gcpo`: marks of the better must beat marks of the worse; `rule`: a pair's verdict must be right."""
+
+    name: Literal["judge"] = "judge"
+    reward: Literal["gcpo", "rule"] = "gcpo"
 
 
 class Budget(Section):

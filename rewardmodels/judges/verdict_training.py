@@ -3,9 +3,6 @@
     WarmUpTask     cross entropy of the verdict that a rating asks for
     VerdictTask    draws verdicts, rewards them (GCPO or rule), one or more policy updates on what was drawn
 
-A sample that stands in several pairs is judged once: its verdicts meet those of all its opponents, and the reward is
-the mean (with one pair a sample this is GCPO as published).
-
 Legend: S prefixes, P pairs, N answers a prefix, R = S * N, L tokens.
 """
 
@@ -21,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from mmalign.objectives import spoken
-from mmalign.objectives.advantages import group_advantages
 from mmalign.seeds import generator
 from mmalign.shapes.pairs import PASS_BONUS, Block
 from mmalign.train.distributed import Processes
 from mmalign.train.loop import Report, Update
 from mmalign.train.skips import Skips, problems, samples_of
 from mmalign.types import Loss, PreferencePair, Sample
+from rewardmodels.judges.earned import advantages, by_opponents, by_rule, decided, told
 from rewardmodels.judges.verdict_model import VerdictModel, worth_to_mark
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.reading import distinct
@@ -45,16 +42,6 @@ def rated(block: Block) -> tuple[list[Sample], Tensor]:
         for image in images
     ]
     return samples, block.utility.transpose(1, 2).flatten().float()
-
-
-def decided(pairs: Sequence[PreferencePair], *, one_prompt: bool) -> list[PreferencePair]:
-    """Pairs with a winner, the winner first; those of `one_prompt` only, or a picture under two prompts as well."""
-    made = []
-    for pair in pairs:
-        label = pair.labels.get("overall", 0.5)
-        if label != 0.5 and (pair.a.prompt == pair.b.prompt or not one_prompt):
-            made.append(pair if label > 0.5 else pair.swapped())
-    return made
 
 
 @dataclass(eq=False)
@@ -202,41 +189,17 @@ class VerdictTask(_Base):
             seconds, prefix = None, model.read(model.inputs(samples))
         answers, rows = model.draw(prefix, how.answers, *stream)
         said = model.marks_of(answers).view(-1, how.answers)
-        reward = self._rule(said, turn) if model.compares else self._gcpo(said, winners, losers)
-        advantage = group_advantages(reward.flatten(), rows, scale=how.advantages)
-        advantage = torch.where(torch.isfinite(reward.flatten()), advantage, torch.nan)
-        if how.filter_sigmas is not None:
-            advantage = spoken.within_sigmas(advantage, limit=how.filter_sigmas)
-        metrics = {
-            "reward": float(reward[torch.isfinite(reward)].mean()),
-            "readable": float(torch.isfinite(said).float().mean()),
-            "kept": float(torch.isfinite(advantage).float().mean()),
-        }
+        if model.compares:  # mark 0 says the first is better, which is right unless the pair was turned
+            reward = by_rule(said, turn.float(), format_weight=how.format_weight)
+        else:
+            reward = by_opponents(said, winners, losers, format_weight=how.format_weight)
+        advantage = advantages(reward, how)
+        metrics = told(reward, said, advantage)
         old, reference = model.log_probs(prefix, rows, answers), None
         if self.reference is not None:
             before = self.reference.read(model.inputs(samples, seconds))
             reference = self.reference.log_probs(before, rows, answers)
         return Drawn(samples, seconds, answers, rows, old, reference, advantage, metrics)
-
-    def _rule(self, said: Tensor, turn: Tensor) -> Tensor:
-        """Rewards (P, N): mark 0 says the first is better, which is right unless the pair was turned."""
-        readable = torch.isfinite(said)
-        right = readable & (said == turn.float()[:, None])
-        made = spoken.rule_reward(
-            readable=readable.flatten(), right=right.flatten(), format_weight=self.recipe.method.format_weight
-        )
-        return made.view_as(said)
-
-    def _gcpo(self, said: Tensor, winners: Tensor, losers: Tensor) -> Tensor:
-        """Rewards (S, N): the mean over a sample's pairs, and the weight of the format."""
-        up, down = spoken.out_scored(winner=said[winners], loser=said[losers])
-        total, count = torch.zeros_like(said), torch.zeros_like(said)
-        for places, gained in ((winners, up), (losers, down)):
-            total.index_add_(0, places, gained.nan_to_num(0.0))
-            count.index_add_(0, places, torch.isfinite(gained).float())
-        readable = torch.isfinite(said).float()
-        mean = total / count  # NaN where no pair says anything
-        return mean * readable + self.recipe.method.format_weight * readable
 
     def _loss(self, drawn: Drawn) -> Loss:
         how, model = self.recipe.method, self.model

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmalign.objectives.spoken import (
+    answer_likelihood,
     answer_policy,
     first_token_weighted,
     out_scored,
@@ -131,6 +132,15 @@ def test_the_divergence_is_zero_at_the_reference_and_by_hand_beside_it() -> None
 
     assert loss(0.0) == 0.0
     assert loss(0.3) == pytest.approx(0.5 * (math.exp(0.3) - 1.3), rel=1e-5)
+
+
+def test_the_likelihood_of_an_answer_is_the_mean_over_its_tokens() -> None:
+    logs = torch.tensor([[-1.0, -2.0, -6.0], [-1.0, 9.0, NAN]], requires_grad=True)
+    where = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    made = answer_likelihood(log_prob=logs, where=where).per_sample
+    made.sum().backward()
+    assert made.tolist() == [3.0, 1.0] and logs.grad is not None
+    torch.testing.assert_close(logs.grad, torch.tensor([[-1 / 3] * 3, [-1.0, 0.0, 0.0]]))
 
 
 def test_shares_of_first_token_and_rest() -> None:

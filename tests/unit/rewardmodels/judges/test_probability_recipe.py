@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mmalign.strict import validate
-from rewardmodels.judges.probability_recipe import SCHEMAS, ProbabilityRecipe, kind_of
+from rewardmodels.judges.probability_recipe import ProbabilityRecipe
+from rewardmodels.judges.recipes import SCHEMAS, kind_of
 
 GRADES = {"kind": "digits", "wording": "plain/1"}
 DIGITS = {"name": "digits", "about": "a test", "modalities": ["image"], "scale": "[0, 1]", "judge": GRADES}
@@ -52,4 +53,4 @@ def test_the_kind_of_a_recipe_is_read_from_its_method() -> None:
     kinds = dict.fromkeys(("paco-like", "rewarddance-like", "uniworld-like"), "probability")
     kinds["checklist-like"] = "checklist"
     assert {name: kind_of(f"judge/{name}") for name in kinds} == kinds and kind_of("judge/shapes") == "judge"
-    assert set(SCHEMAS) == {"judge", "probability", "checklist"}
+    assert set(SCHEMAS) == {"judge", "text", "probability", "checklist"}

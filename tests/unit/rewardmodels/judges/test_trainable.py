@@ -161,7 +161,7 @@ def test_a_trained_checklist_names_the_model_it_was_learned_with(tmp_path: Path)
     assert sheets[0, 0] != sheets[1, 0] and sheets[0, 1] == sheets[1, 1]
 
 
-def test_only_judges_of_probabilities_and_models_that_can_answer_are_a_start(tmp_path: Path) -> None:
-    settings = validate({"asks": "editscore"}, type(recipe(POINT).judge)).settings
-    with pytest.raises(ValueError, match="no judge of token probabilities"):
+def test_judges_that_answer_nothing_of_their_own_are_no_start() -> None:
+    settings = validate({"asks": "promptecho"}, type(recipe(POINT).judge)).settings
+    with pytest.raises(ValueError, match=r"promptecho \(kind echo\) gives no answers that can be trained"):
         trainable.start_from("shapes-reward", settings)

@@ -12,9 +12,10 @@ from torch import Tensor
 from mmalign.strict import validate
 from mmalign.train.distributed import Processes
 from mmalign.types import PreferencePair, Sample
+from rewardmodels.judges.earned import by_opponents, by_rule, decided
 from rewardmodels.judges.verdict_model import PAIR, POINT, VerdictModel, load_verdict_model, speaking
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
-from rewardmodels.judges.verdict_training import VerdictTask, WarmUpTask, decided, rated
+from rewardmodels.judges.verdict_training import VerdictTask, WarmUpTask, rated
 from rewardmodels.sources import ShapesSource
 from tests.unit.rewardmodels.judges.tiny_training import Redder
 from tests.unit.rewardmodels.tiny import tiny_reward
@@ -120,9 +121,8 @@ def test_before_the_first_update_the_ratio_is_exactly_one() -> None:
 
 def test_marks_earn_what_their_meetings_say() -> None:
     """Sample 0 beats 1 and 2, sample 1 beats 2; the last answer of sample 2 cannot be read."""
-    task = VerdictTask(model(), recipe(format_weight=0.5, answers=2), Redder(2), Processes())
     said = torch.tensor([[4.0, 2.0], [3.0, 1.0], [2.0, NAN]])
-    reward = task._gcpo(said, torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]))
+    reward = by_opponents(said, torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]), format_weight=0.5)
     first = [0.5 + (1 + 1) / 2, 0.5 + (0.5 + 0) / 2]  # 4 beats 3, 1 and 2; 2 beats 1 of (3, 1), and not 2
     second = [0.5 + (0.5 + 1) / 2, 0.5 + (1 + 0) / 2]  # below 4 of (4, 2), above 2; below both, not above 2
     third = [0.5 + (0.5 + 0.5) / 2, 0.0]  # below 4 of (4, 2), below 3 of (3, 1)
@@ -130,10 +130,9 @@ def test_marks_earn_what_their_meetings_say() -> None:
 
 
 def test_a_verdict_on_a_pair_is_right_whichever_way_round_it_is_shown() -> None:
-    task = VerdictTask(model(PAIR), recipe(reward="rule", format_weight=0.5), Redder(2), Processes())
     said = torch.tensor([[0.0, 1.0, NAN], [0.0, 1.0, NAN]])
-    turned = torch.tensor([False, True])
-    assert task._rule(said, turned).tolist() == [[1.5, 0.5, 0.0], [0.5, 1.5, 0.0]]
+    turned = torch.tensor([0.0, 1.0])
+    assert by_rule(said, turned, format_weight=0.5).tolist() == [[1.5, 0.5, 0.0], [0.5, 1.5, 0.0]]
 
 
 @pytest.mark.parametrize(("reward", "template"), [("gcpo", POINT), ("rule", PAIR)])

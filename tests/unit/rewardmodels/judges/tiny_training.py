@@ -12,9 +12,9 @@ from mmalign.strict import validate
 from mmalign.train.distributed import Processes
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.judges import trainable
-from rewardmodels.judges.checklist import ChecklistReward
 from rewardmodels.judges.learner import Learned, Learner
 from rewardmodels.judges.pairwise import PairJudge
+from rewardmodels.judges.probability import DigitReward, YesNoReward
 from rewardmodels.judges.probability_recipe import ProbabilityRecipe
 from rewardmodels.judges.probability_training import ProbabilityTask
 
@@ -45,7 +45,7 @@ def started(made: ProbabilityRecipe) -> Learned:
     judge = trainable.start_from(
         made.judge.path, made.judge.settings, batch_size=made.judge.batch_size, dtype=made.judge.dtype
     )
-    assert not isinstance(judge, ChecklistReward)
+    assert isinstance(judge, YesNoReward | DigitReward | PairJudge)
     return judge
 
 

@@ -103,7 +103,7 @@ def require_data(recipe: AnyRecipe) -> None:
         require_every(recipe)
 
 
-def require_kinds(recipe: Trained | Judged) -> None:
+def require_kinds(recipe: Trained | AnyJudge) -> None:
     """ValueError for files of another kind than the model or the judge judges, which the recipe or its start says."""
     if all(name in WORLDS for name in places_of(recipe.data).values()):
         return
@@ -111,7 +111,7 @@ def require_kinds(recipe: Trained | Judged) -> None:
 
     if isinstance(recipe, JudgeRecipe):
         kinds.require_kinds(recipe.data, ("image",), "the data")
-    elif isinstance(recipe, ProbabilityRecipe | ChecklistRecipe):
+    elif not isinstance(recipe, RewardRecipe | ClipRecipe):
         judged = recipe.judge.settings.modalities
         kinds.require_kinds(recipe.data, judged, "one of data and judge.asks.modalities")
     else:

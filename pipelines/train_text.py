@@ -21,6 +21,7 @@ from mmalign.shapes.worlds import WORLDS
 from mmalign.train.loop import Run, Trainer
 from mmalign.train.skips import Skips
 from pipelines.gains import OfPairs, compared, gain_line, heldout, in_brief, line
+from pipelines.plans import require_kinds
 from pipelines.runs import (
     Say,
     begin,
@@ -52,6 +53,7 @@ NAME = "overall"
 def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:
     """Both stages to the end (or on from their newest checkpoints), measured before and after. Gives the figures."""
     recipe = load_config(config, overrides, TextRecipe)
+    require_kinds(recipe)
     folder = Path(recipe.output)
     processes, tell = begin(recipe, say)
     if processes.is_main:

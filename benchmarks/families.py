@@ -86,7 +86,7 @@ FAMILIES: dict[str, Family] = {
         longer={"images": 2, "edits": 3, "videos": 3},
     ),
     "list-like": Family(),
-    "yojo-like": Family(),
+    "yojo-like": Family(longer={"images": 4, "edits": 3, "videos": 3}),
     "adiee-like": Family("levels of single items", longer={"videos": 3}),
     "edithf-like": Family("levels of single items", longer={"edits": 2, "videos": 2}),
     "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality", longer={"images": 4}),

@@ -54,6 +54,8 @@ LONG = {
     ]
 }
 """From nothing two towers need many updates, and few of them on single shapes."""
+MORE = {"images": ["data.shapes.families=48"]}
+"""Without a prompt a picture says one thing only, where elsewhere it is judged under every prompt of its family."""
 CLIP = "source, order of frames; picture and prompt meet in one product of two embeddings"
 BLIP = "source, order of frames"
 NO_PROMPT = "prompt: accuracy is that of visual quality"
@@ -89,17 +91,18 @@ FAMILIES: dict[str, Family] = {
     "yojo-like": Family(longer={"images": 4, "edits": 3, "videos": 3}),
     "adiee-like": Family("levels of single items", longer={"videos": 3}),
     "edithf-like": Family("levels of single items", longer={"edits": 2, "videos": 2}),
-    "docreward-like": Family(NO_PROMPT, worlds=IMAGES, measured="visual_quality", longer={"images": 4}),
+    "docreward-like": Family(NO_PROMPT, MORE, worlds=IMAGES, measured="visual_quality", longer={"images": 3}),
     "pick-like": Family(CLIP, LONG, recipe="clip/pick-like", worlds=IMAGES, alone=True),
     "hps-like": Family(CLIP, recipe="clip/hps-like", worlds=IMAGES, longer={"images": 4}),
     "social-like": Family(CLIP, recipe="clip/social-like", worlds=IMAGES, longer={"images": 4}),
     "image-reward-like": Family(BLIP, LONG, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
     "aesthetic-like": Family(
         NO_PROMPT,
+        MORE,
         recipe="clip/aesthetic-like",
         worlds=IMAGES,
         measured="visual_quality",
-        longer={"images": 10},
+        longer={"images": 5},
     ),
     "paco-like": Family(
         "one answer a picture: the frames of a video are pictures without times",

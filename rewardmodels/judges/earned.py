@@ -42,7 +42,8 @@ def by_rule(said: Tensor, truth: Tensor, *, format_weight: float) -> Tensor:
 
 
 def by_opponents(said: Tensor, winners: Tensor, losers: Tensor, *, format_weight: float) -> Tensor:
-    """Rewards (S, N) of marks (S, N): the mean over a sample's pairs (P,), and the weight of the format.
+    """Rewards (S, N) of marks (S, N): the mean over a sample's pairs (P,), and the weight of the format. Of a sample
+    whose opponents have no readable mark only the format is rewarded, or a judge that lost it could not find it again.
 
     >>> said = torch.tensor([[3.0, 1.0], [2.0, 2.0]])
     >>> by_opponents(said, torch.tensor([0]), torch.tensor([1]), format_weight=0.0)
@@ -55,7 +56,7 @@ def by_opponents(said: Tensor, winners: Tensor, losers: Tensor, *, format_weight
         total.index_add_(0, places, gained.nan_to_num(0.0))
         count.index_add_(0, places, torch.isfinite(gained).float())
     readable = torch.isfinite(said).float()
-    mean = total / count  # NaN where no pair says anything
+    mean = total / count.clamp(min=1)
     return mean * readable + format_weight * readable
 
 

@@ -68,6 +68,7 @@ def steps(task: Any, num: int, lr: float = 2e-3) -> list[float]:
         optimizer.zero_grad()
         losses = [make().per_sample.sum() / update.num_losses for make in update.losses]
         sum(losses).backward()  # type: ignore[union-attr]
+        torch.nn.utils.clip_grad_norm_(list(task.parameters()), 1.0)
         optimizer.step()
         found.append(float(sum(losses).detach()))  # type: ignore[union-attr]
     optimizer.zero_grad()
@@ -223,6 +224,7 @@ def test_all_answers_of_a_pass_have_the_advantage_of_its_mark() -> None:
     assert [*one.questions, *two.questions] == [first, first, second, first, second]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [POINTS, PAIR], ids=["points", "pair"])
 def test_pairs_alone_teach_what_is_better(kind: dict[str, Any]) -> None:
     """After a warm-up that tells nothing but the form, redder pictures win."""
@@ -238,9 +240,9 @@ def test_pairs_alone_teach_what_is_better(kind: dict[str, Any]) -> None:
     steps(warm, 20)
     task = ReinforceTask(writer, made, Rated(6), Processes())
     before = task.draw(pairs(6), 999).metrics
-    steps(task, 25)
+    steps(task, 25, lr=1e-3)
     after = task.draw(pairs(6), 999).metrics
-    assert before["readable"] > 0.5 and after["reward"] > before["reward"] + 0.1
+    assert before["readable"] > 0.5 and after["reward"] > before["reward"] + 0.2
 
 
 def test_divergence_is_measured_from_where_reinforcement_began() -> None:

@@ -129,6 +129,12 @@ def test_marks_earn_what_their_meetings_say() -> None:
     torch.testing.assert_close(reward, torch.tensor([first, second, third]))
 
 
+def test_where_no_opponent_can_be_read_the_form_is_rewarded_still() -> None:
+    said = torch.tensor([[torch.nan, torch.nan], [3.0, torch.nan]])
+    reward = by_opponents(said, torch.tensor([0]), torch.tensor([1]), format_weight=0.5)
+    assert reward.tolist() == [[0.0, 0.0], [0.5, 0.0]]
+
+
 def test_a_verdict_on_a_pair_is_right_whichever_way_round_it_is_shown() -> None:
     said = torch.tensor([[0.0, 1.0, NAN], [0.0, 1.0, NAN]])
     turned = torch.tensor([0.0, 1.0])

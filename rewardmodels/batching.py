@@ -65,7 +65,7 @@ def prepare(sample: Sample, modalities: frozenset[Modality], read: Read | None =
             continue
         if pixels.ndim != 4 or pixels.shape[1] != 3 or min(pixels.shape) < 1:
             raise ValueError(f"{name} must be RGB frames (T, 3, H, W), got {tuple(pixels.shape)}")
-        low, high = float(pixels.detach().amin()), float(pixels.detach().amax())
+        low, high = (float(end) for end in torch.aminmax(pixels.detach()))
         if not (low >= -1e-3 and high <= 1.0 + 1e-3):  # also false for NaN
             raise ValueError(f"{name} has pixels outside [0, 1] or not finite (from {low:.3g} to {high:.3g})")
     return Prepared(sample.prompt, frames, source, clip, source_clip, sample.metadata)

@@ -210,13 +210,19 @@ class InputBuilder:
         ids = torch.full((1, span.count), number)
         if span.grid is None:
             return torch.cat([ids, torch.arange(start, start + span.count).expand(3, -1)]), span.count
-        t, h, w = span.grid
-        time = (torch.arange(t) * span.interval).long()
-        places = torch.cartesian_prod(time, torch.arange(h), torch.arange(w)).T + start
-        return torch.cat([ids, places]), max(h, w)
+        _, h, w = span.grid
+        return torch.cat([ids, _places(span.grid, span.interval) + start]), max(h, w)
 
     def _batch(
         self, groups: Sequence[Sequence[Row]], order: Tensor, visual: Mapping[str, Tensor]
     ) -> VlmInputs:
         pad = int(self.tokenizer.pad_token_id)
         return batched(groups, order, visual, pad=pad, mrope=self.backbone.mrope)
+
+
+@lru_cache(maxsize=256)
+def _places(grid: tuple[int, int, int], interval: float) -> Tensor:
+    """Positions (3, N) of a grid of time, height and width from 0 on; most media share one."""
+    t, h, w = grid
+    time = (torch.arange(t) * interval).long()
+    return torch.cartesian_prod(time, torch.arange(h), torch.arange(w)).T

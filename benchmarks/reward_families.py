@@ -6,7 +6,7 @@ Published rewards start from a VLM that has learned to see, and so do these. The
 inside its bundled reward. Those of edits and videos can be made anew (`--fresh-starts`) as they were made: trained from
 nothing by the recipe `reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From its start
 a run takes the recipe of its family, `reward/<family>`, with a new head and a new template, for `--updates` updates
-(some for two to ten times as many) on the endless stream of the world, whose annotators are uncertain and see ties.
+(some for two to five times as many) on the endless stream of the world, whose annotators are uncertain and see ties.
 Judges of token probabilities (`judge/<family>`) start from the same VLM and learn the words they answer in. Of CLIP
 rewards (`clip/<family>`, images only) `pick-like` and `image-reward-like` are trained from nothing, for 8,000 updates;
 the others go on from the towers of the first for `--updates` updates. `pal-like` learns from votes that name their
@@ -89,7 +89,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--worlds", nargs="+", default=["images"], choices=list(NAMES))
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument(
-        "--updates", type=int, default=400, help="of each family; some take two to ten times as many"
+        "--updates", type=int, default=400, help="of each family; some take two to five times as many"
     )
     parser.add_argument(
         "--fresh-starts",

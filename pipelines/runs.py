@@ -103,3 +103,25 @@ def report_left_out(skips: Skips | None, file: str, quality: dict[str, Any], say
     quality["left_out"] = skips.as_dict(file)
     if skips.bad:
         say(skips.summary(file))
+
+
+def conclude(
+    quality: dict[str, Any],
+    saved: Path,
+    line: str,
+    *,
+    skips: Skips | None,
+    file: str,
+    say: Say,
+    is_main: bool = True,
+) -> dict[str, Any]:
+    """The end of a training whose model was saved: what was left out, `quality.json` beside the model, a line about
+    both; only then the error for a file that was half bad. Gives the figures.
+    """
+    report_left_out(skips, file, quality, say)
+    if is_main:
+        write_quality(quality, saved.parent)
+    say(f"{line}; {saved}")
+    if skips is not None:
+        skips.conclude(file, saved)
+    return quality

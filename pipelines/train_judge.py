@@ -23,7 +23,7 @@ from mmalign.train.skips import Skips, problems
 from mmalign.types import PreferencePair, Sample
 from pipelines.gains import OfPairs, compared, gain_line, heldout, in_brief, line
 from pipelines.plans import require_kinds
-from pipelines.runs import Say, begin, plan, report_left_out, require_learned, write_config, write_quality
+from pipelines.runs import Say, begin, conclude, plan, require_learned, write_config
 from rewardmodels.examination import Judged
 from rewardmodels.judges.verdict_model import VerdictModel, start_from
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
@@ -56,13 +56,10 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     require_learned(Trainer(task, made, processes).train(), recipe.data.pairs)
     after = measured(recipe, model)
     quality = compared(before, after) | {"seconds": round(time.perf_counter() - began)}
-    report_left_out(skips, recipe.data.pairs, quality, tell)
-    if processes.is_main:
-        write_quality(quality, folder)
-    tell(f"{gain_line(quality, after)}; {folder / 'judge'}")
-    if skips is not None:
-        skips.conclude(recipe.data.pairs, folder / "judge")
-    return quality
+    return conclude(
+        quality, folder / "judge", gain_line(quality, after), skips=skips, file=recipe.data.pairs, say=tell,
+        is_main=processes.is_main,
+    )  # fmt: skip
 
 
 def _warm_up_plan(recipe: JudgeRecipe) -> Run:

@@ -27,6 +27,7 @@ from pipelines.plans import require_kinds
 from pipelines.runs import (
     Say,
     begin,
+    conclude,
     optimizer_of,
     plan,
     report_left_out,
@@ -82,13 +83,10 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         "seconds": round(counters.seconds),
         "threads": torch.get_num_threads(),
     }
-    report_left_out(skips, recipe.data.pairs, quality, tell)
-    if processes.is_main:
-        write_quality(quality, folder)
-    tell(f"{gain_line(quality, after)}; {folder / 'judge'}")
-    if skips is not None:
-        skips.conclude(recipe.data.pairs, folder / "judge")
-    return quality
+    return conclude(
+        quality, folder / "judge", gain_line(quality, after), skips=skips, file=recipe.data.pairs, say=tell,
+        is_main=processes.is_main,
+    )  # fmt: skip
 
 
 def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) -> dict[str, Any]:

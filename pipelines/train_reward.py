@@ -24,7 +24,7 @@ from mmalign.train.skips import FREE, MOST, Skips
 from mmalign.types import RewardModel
 from pipelines import checks
 from pipelines.gains import reach
-from pipelines.runs import Say, begin, optimizer_of, plan, report_left_out, write_config, write_quality
+from pipelines.runs import Say, begin, conclude, optimizer_of, plan, write_config
 from rewardmodels.calibrated import CalibratedReward, with_calibration
 from rewardmodels.card import card
 from rewardmodels.clip.recipe import ClipRecipe
@@ -82,12 +82,8 @@ def train(
         "threads": torch.get_num_threads(),
     }
     quality = finish(recipe, task, folder, cost)
-    report_left_out(task.skips, recipe.data.pairs, quality, tell)
-    write_quality(quality, folder)
-    tell(f"done in {counters.seconds:.0f} s: {summary(quality)}; {folder / 'reward'}")
-    if task.skips is not None:
-        task.skips.conclude(recipe.data.pairs, folder / "reward")
-    return quality
+    line = f"done in {counters.seconds:.0f} s: {summary(quality)}"
+    return conclude(quality, folder / "reward", line, skips=task.skips, file=recipe.data.pairs, say=tell)
 
 
 def require_data(data: Data) -> None:

@@ -25,12 +25,11 @@ from pipelines.plans import require_kinds
 from pipelines.runs import (
     Say,
     begin,
+    conclude,
     optimizer_of,
     plan,
-    report_left_out,
     require_learned,
     write_config,
-    write_quality,
 )
 from pipelines.train_probability import prefer
 from rewardmodels.examination import Judged
@@ -90,13 +89,10 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
         "seconds": round(time.perf_counter() - began),
         "threads": torch.get_num_threads(),
     }
-    report_left_out(skips, recipe.data.pairs, quality, tell)
-    if processes.is_main:
-        write_quality(quality, folder)
-    tell(f"{gain_line(quality, after)}; {folder / 'judge'}")
-    if skips is not None:
-        skips.conclude(recipe.data.pairs, folder / "judge")
-    return quality
+    return conclude(
+        quality, folder / "judge", gain_line(quality, after), skips=skips, file=recipe.data.pairs, say=tell,
+        is_main=processes.is_main,
+    )  # fmt: skip
 
 
 def start_judge(recipe: TextRecipe, device: str) -> Writing:

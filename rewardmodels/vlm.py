@@ -32,7 +32,6 @@ from transformers import (
 )
 
 from mmalign.types import Sample, Scores
-from rewardmodels.attention import use_blocks
 from rewardmodels.backbones import backbone_of
 from rewardmodels.batching import Prepared, score
 from rewardmodels.calibrated import CalibratedReward
@@ -57,6 +56,7 @@ from rewardmodels.heads.readout import fused_log_std, overall_log_variance, over
 from rewardmodels.heads.scalar import CandidateHead
 from rewardmodels.inputs import InputBuilder, Template, VlmInputs
 from rewardmodels.settings import RewardSettings
+from rewardmodels.towers import speed_up
 
 
 class VlmReward(CalibratedReward):
@@ -86,9 +86,7 @@ class VlmReward(CalibratedReward):
             for template in templates or templates_of(settings)
         ]  # fmt: skip
         check_placeholder(vlm, self.builder)
-        tower = getattr(vlm.model, "visual", None)
-        if vlm.config.model_type == "qwen3_vl" and isinstance(tower, nn.Module):
-            use_blocks(tower)
+        speed_up(vlm)
 
     @property
     def builder(self) -> InputBuilder:

@@ -30,6 +30,7 @@ from rewardmodels.judges.answers import Answers
 from rewardmodels.judges.chat import Answer, Question, Sampling, Words, key_of, matches
 from rewardmodels.judges.drawing import Draw
 from rewardmodels.judges.given import Inputs, mean_log_prob, with_answers
+from rewardmodels.towers import speed_up
 
 
 @dataclass(eq=False)
@@ -58,6 +59,7 @@ class LocalEngine:
             do_sample=False,
             suppress_tokens=self._pictures(),
         )
+        speed_up(self.model)
         self.special = tuple(self.tokenizer.all_special_tokens)
         self.ids_of = lru_cache(maxsize=256)(self._ids_of)
 

@@ -69,8 +69,9 @@ LINES: Mapping[str, Mapping[str, Any]] = {
         "[0, 1]; its two numbers [1, 5]", EDITS, "Apache-2.0 (code)", "VisionXLab/FIRM-Edit-8B", "17 GB",
     ),
     "firm-gen": _line(
-        "FIRM for generated images: following gates quality, f (0.4 + 0.6 q)", ("following", "quality"),
-        "[0, 1]; its two numbers [1, 5]", IMAGES, "Apache-2.0 (code)", "VisionXLab/FIRM-Gen-8B", "17 GB",
+        "FIRM for generated images: following gates quality, f (0.4 + 0.6 q), q the least of three",
+        ("following", "aesthetics", "technique", "structure"), "[0, 1]; its four numbers [1, 5]", IMAGES,
+        "Apache-2.0 (code)", "VisionXLab/FIRM-Gen-8B", "17 GB",
     ),
     "edit-principles": _line(
         "checks of an edit drawn up from its instruction and verified one by one (Edit-R1's verifier)",

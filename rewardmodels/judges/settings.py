@@ -58,7 +58,7 @@ class Ask(Section):
     shows: tuple[Picture, ...] = ("source", "media")
     system: str | None = None
     after: str | None = None
-    format: Literal["json_list", "json_fields", "lines", "tag", "free"] = "json_fields"
+    format: Literal["json_list", "json_fields", "lines", "tag", "boxed", "free"] = "json_fields"
     key: str = "score"
     fields: tuple[Number, ...] = ()
     notes: dict[str, str] = Field(default_factory=dict)

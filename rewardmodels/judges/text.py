@@ -8,7 +8,7 @@ An answer that cannot be read is no score: NaN, with a reason that quotes it. So
     final      the field called `final`                                        UnifiedReward (2503.05236)
     editscore  sqrt(min(success, preservation) * min(naturalness, cleanness)) / 2.5      EditScore (2509.23909)
     cme        e (0.6 + 0.4 c), e = execution, c = consistency on [0, 1]       FIRM (2603.12247)
-    qma        f (0.4 + 0.6 q), f = following, q = quality on [0, 1]           FIRM
+    qma        f (0.4 + 0.6 q), f = following, q = the least of the others     FIRM
 
 Differences from the papers: N/A stays missing in its own dimension and is left out of a mean and of `sum`, as it says
 nothing of the picture; details count the passes that said it (`text_rendering_na_passes`). EditScore's visual question
@@ -71,9 +71,14 @@ def _editscore(values: Values, ranges: Ranges) -> float:
     return math.sqrt(following * quality) / 2.5
 
 
-def _gated(values: Values, ranges: Ranges, first: str, second: str, share: float) -> float:
-    a, b = ((values[n] - ranges[n][0]) / (ranges[n][1] - ranges[n][0]) for n in (first, second))
-    return a * (1 - share + share * b)
+def _gated(values: Values, ranges: Ranges, first: str, share: float) -> float:
+    """The first gates the least of the others, all brought to [0, 1]."""
+    units = {
+        name: (value - ranges[name][0]) / (ranges[name][1] - ranges[name][0])
+        for name, value in values.items()
+    }
+    gate = units.pop(first)
+    return gate * (1 - share + share * min(units.values()))
 
 
 OVERALL: Mapping[str, Callable[[Values, Ranges], float]] = {
@@ -82,8 +87,8 @@ OVERALL: Mapping[str, Callable[[Values, Ranges], float]] = {
     "sum_middle": _sum_middle,
     "final": lambda values, ranges: values["final"],
     "editscore": _editscore,
-    "cme": lambda values, ranges: _gated(values, ranges, "execution", "consistency", 0.4),
-    "qma": lambda values, ranges: _gated(values, ranges, "following", "quality", 0.6),
+    "cme": lambda values, ranges: _gated(values, ranges, "execution", 0.4),
+    "qma": lambda values, ranges: _gated(values, ranges, "following", 0.6),
 }
 
 

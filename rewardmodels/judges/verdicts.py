@@ -4,6 +4,7 @@
     json_fields    {"quality": 3, "text": "N/A", ...}       numbers by key; {"quality": {"score": 3}} too
     lines          Image quality: 3.5/4                     numbers by label, one a line, or below it as `Score: 3.5`
     tag            <answer>7</answer>                       one number
+    boxed          \\boxed{7}                               one number
     free           any text that is not empty
     checks         [kind] what must hold                    one principle a line
 
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Format = Literal["json_list", "json_fields", "lines", "tag", "free"]
+Format = Literal["json_list", "json_fields", "lines", "tag", "boxed", "free"]
 QUOTED = 80
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _LAST_COMMA = re.compile(r",(\s*[}\]])")
@@ -162,6 +163,14 @@ def _tag(text: str, layout: Layout) -> dict[str, float]:
     return {field.name: _written(last_tag(text, layout.key), field)}
 
 
+def _boxed(text: str, layout: Layout) -> dict[str, float]:
+    (field,) = layout.fields
+    found = re.findall(r"\\\s*boxed\s*\{+\s*\[?([^\]}]*)", text)
+    if not found:
+        raise Unreadable(r"no \boxed{...}")
+    return {field.name: _written(found[-1], field)}
+
+
 def _free(text: str, layout: Layout) -> dict[str, float]:
     if not text:
         raise Unreadable("the answer is empty")
@@ -173,6 +182,7 @@ _READERS: dict[str, Callable[[str, Layout], dict[str, float]]] = {
     "json_fields": _json_fields,
     "lines": _lines,
     "tag": _tag,
+    "boxed": _boxed,
     "free": _free,
 }
 

@@ -76,6 +76,8 @@ def verdict_text(scores: Mapping[str, float], layout: Layout, critique: str = ""
         return _after(critique, "\n".join(rows))
     if layout.format == "tag":
         return _after(critique, f"<{layout.key}>{said[0]}</{layout.key}>")
+    if layout.format == "boxed":
+        return _after(critique, f"\\boxed{{{said[0]}}}")
     if not critique:
         raise ValueError("a free answer needs a critique: there are no numbers to say")
     return critique

@@ -42,9 +42,8 @@ def _text(share: float, num_scores: int) -> str:
     lines = [f"{label}: {mark:.3f}" for label in labels]
     checks = [f"[{kind}] to a degree of {mark:.3f}" for kind in ("follow", "keep", "quality")]
     tags = [f"<score>{mark:.3f}</score>", f"<answer>{('yes', 'no', 'partly')[int(97 * share) % 3]}</answer>"]
-    names = ("following", "quality")
-    numbers = json.dumps(dict.fromkeys(names, mark) | {"score": [mark, 5 * mark][:num_scores]})
-    return "\n".join([*lines, *checks, *tags, numbers])
+    score = [mark, 5 * mark] if num_scores == 2 else [mark] * num_scores
+    return "\n".join([*lines, *checks, *tags, rf"\boxed{{{mark:.3f}}}", json.dumps({"score": score})])
 
 
 def _model(folder: Path) -> dict[str, Any]:
@@ -81,7 +80,7 @@ TINY: dict[str, Callable[[Path], dict[str, Any]]] = {
     "rationalrewards-t2i": _said,
     "critique-then-mark": _said,
     "critique-then-score": _critiqued,
-    "firm-gen": _said,
+    "firm-gen": lambda folder: {"engine": Certain(num_scores=3)},
     "editscore": _said,
     "unifiedreward-edit": _said,
     "rationalrewards-edit": _said,

@@ -117,17 +117,13 @@ def rational(
     return score
 
 
-def firm(
-    name: str, num_pictures: int, first: str, second: str, share: float
-) -> Callable[[Stock, Sample], tuple[list[float], float]]:
-    """a (1 - share + share b), a and b brought from [1, 5] to [0, 1]."""
-
-    def score(stock: Stock, sample: Sample) -> tuple[list[float], float]:
-        text = stock.says(asked(name, sample), shown(sample)[2 - num_pictures])
-        a, b = (float(re.findall(rf'"{key}": (\d)', text)[0]) for key in (first, second))
-        return [a, b], (a - 1) / 4 * (1 - share + share * (b - 1) / 4)
-
-    return score
+def firm_gen(stock: Stock, sample: Sample) -> tuple[list[float], float]:
+    """f (0.4 + 0.6 q), q the least of three numbers; the second question does not hold the prompt."""
+    picture = shown(sample)[1]
+    (follow,) = re.findall(r"boxed\{(\d)\}", stock.says(asked("image-following/1", sample), picture))
+    said = stock.says(asked("image-quality/1", sample), picture)
+    made = json.loads(said[said.index("{", said.index("}")) :])["score"]
+    return [float(follow), *made], (float(follow) - 1) / 4 * (0.4 + 0.6 * (min(made) - 1) / 4)
 
 
 def firm_edit(stock: Stock, sample: Sample) -> tuple[list[float], float]:
@@ -172,8 +168,9 @@ PUBLISHED = {
         '{"reasoning": "so so", "score": ', ((TO_5, "}"),), firm_edit,
     ),
     "firm-gen": Published(
-        'It shows this.\n{"following": ', ((TO_5, ', "quality": '), (TO_5, "}")),
-        firm("firm-image/1", 1, "following", "quality", 0.6), edits=False,
+        "It shows this.\n\\boxed{",
+        ((TO_5, '}\n{"reasoning": "so so", "score": ['), (TO_5, ", "), (TO_5, " , "), (TO_5, "]}")),
+        firm_gen, edits=False,
     ),
 }  # fmt: skip
 

@@ -91,8 +91,9 @@ def test_one_unreadable_answer_harms_no_other() -> None:
 @pytest.mark.parametrize(
     ("config", "sample", "say", "overall"),
     [
-        ("firm-gen", IMAGE, '{"following": 3, "quality": 5}', 0.5 * 1.0),
-        ("firm-gen", IMAGE, '{"following": 5, "quality": 1}', 0.4),
+        ("firm-gen", IMAGE, '\\boxed{3}{"score": [5, 5, 5]}', 0.5 * 1.0),
+        ("firm-gen", IMAGE, '\\boxed{5}{"score": [5, 1, 5]}', 0.4),
+        ("firm-gen", IMAGE, '\\boxed{{[4]}} {"score": [4, 5, 3]}', 0.75 * (0.4 + 0.6 * 0.5)),
         ("unifiedreward-edit", EDIT, '{"score": [10, 20]}', 15.0),
         ("rationalrewards-t2i", IMAGE, "Text faithfulness: 2\nPhysical quality: 4\nText rendering: 3", 9.0),
         ("rationalrewards-t2i", IMAGE, "Text faithfulness: 2\nPhysical quality: 4\nText rendering: N/A", 9.0),

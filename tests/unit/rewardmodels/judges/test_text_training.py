@@ -319,7 +319,7 @@ def test_it_is_saved_and_read_back_bit_by_bit(
 @pytest.mark.parametrize("write_model", [tiny_chat.qwen, tiny_chat.llava], ids=["qwen", "llava"])
 def test_any_instruction_model_is_a_start_with_adapters_or_without(write_model: Any, tmp_path: Path) -> None:
     folder = str(write_model(tmp_path / "model"))
-    kind = {**POINTS, "asks": [{**POINTS["asks"][0], "wording": "firm-image/1"}]}  # type: ignore[index]
+    kind = {**POINTS, "asks": [{**POINTS["asks"][0], "wording": "grade-image/1"}]}  # type: ignore[index]
     for weights in ("full", "lora"):
         given = {"weights": weights, "vision": "frozen", "lora": {"rank": 2, "alpha": 4.0}, "batch_size": 4}
         made = recipe(kind, folder, judge=given, method={"format_weight": 1.0, "answers": 2})

@@ -101,6 +101,27 @@ def test_bad_lines_are_refused(line: str, why: str) -> None:
         read(f"Physical quality: {line}\nText rendering: 2", LINES)
 
 
+BOXED = Layout("boxed", (Number("following", 1, 5),))
+
+
+@pytest.mark.parametrize(
+    ("answer", "number"),
+    [
+        (r"1. **A dog**: there\n**Final Alignment Rating: 4**\n\boxed{4}", 4.0),
+        (r"\boxed{2} no, \boxed{{[3]}}", 3.0),
+        (r"\ boxed { 5 }", 5.0),
+    ],
+)
+def test_the_last_box_counts(answer: str, number: float) -> None:
+    assert read(answer, BOXED).scores == {"following": number}
+
+
+@pytest.mark.parametrize("answer", ["4", r"\boxed{}", r"\boxed{6}", r"\boxed{four}", r"<think>\boxed{4}"])
+def test_no_box_no_number(answer: str) -> None:
+    with pytest.raises(Unreadable):
+        read(answer, BOXED)
+
+
 def test_tags_keep_the_sign() -> None:
     assert read("so <score> -2.5 </score>", TAG).scores == {"final": -2.5}
     with pytest.raises(Unreadable, match="no <score>"):

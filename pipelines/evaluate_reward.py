@@ -1,8 +1,9 @@
 """The verb `evaluate reward`: a reward model against preference pairs, into one JSON file.
 
 Reported with their protocols: accuracy over untied pairs (equal scores wrong), with ties at the epsilon that is best on
-these very pairs (as published numbers are, which flatters) and cross-validated by prompt; of comparisons of three or
-more, how many are in order as a whole; intervals by prompt; pairs without a score are left out and counted. With
+these very pairs (as published numbers are, which flatters) and cross-validated by prompt; where people say of
+ties whether both are good or bad, four-way too (`mmalign.stats.four_way`); of comparisons of three or more, how many
+are in order as a whole; intervals by prompt; pairs without a score are left out and counted. With
 `conformal` also which pairs the reward may judge so that its error among them stays below a level
 (`pipelines.abstention`).
 
@@ -25,7 +26,7 @@ from tqdm import tqdm
 from mmalign import media
 from mmalign.data.comparisons import pairs as pairs_of
 from mmalign.data.formats import read
-from mmalign.stats import agreement, intervals, report
+from mmalign.stats import agreement, four_way, intervals, report
 from mmalign.types import PreferencePair, Sample, Scores
 from pipelines import abstention, judges
 from pipelines.judges import Judge
@@ -42,8 +43,9 @@ Answer = tuple[float, float | None] | str
 class Judged:
     """N pairs with both scores: score(a) - score(b), the label, and whose prompt they belong to.
 
-    `variance` is that of the difference, None where the reward reports none. Of a judge of pairs the difference is
-    p(a is better) - 1/2, and `orders` holds p(a is better) as asked and from the swapped order.
+    `variance` is that of the difference, None where the reward reports none, `level` the mean of both scores. A judge
+    of pairs has no level: its difference is p(a is better) - 1/2, and `orders` holds p(a is better) as asked and from
+    the swapped order.
     """
 
     difference: list[float]
@@ -53,6 +55,7 @@ class Judged:
     left_out: Counter[str]
     orders: list[tuple[float, float]] = field(default_factory=list)
     pairs: list[PreferencePair] = field(default_factory=list)
+    level: list[float] = field(default_factory=list)
 
 
 def run(settings: EvaluateReward) -> dict[str, Any]:
@@ -77,6 +80,8 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
         "left_out": dict(left_out),
         **accuracies(judged),
     }
+    fours = four_ways(judged, settings.dimension)
+    result |= {} if fours is None else {"four_way": fours}
     wholes = whole_orders(found, judged.pairs, judged.difference, judged.label)
     result |= {} if wholes is None else {"whole_orders": wholes}
     if settings.conformal is not None:
@@ -136,6 +141,7 @@ def judge_pairs(
         assert not isinstance(second, str)
         chance = pair.labels[settings.dimension]
         judged.difference.append(first[0] - second[0])
+        judged.level.append((first[0] + second[0]) / 2)
         unsure = first[1] is not None and second[1] is not None
         judged.variance.append(first[1] + second[1] if unsure else None)  # type: ignore[operator]
         judged.label.append(0 if chance == 0.5 else 1 if chance > 0.5 else -1)
@@ -229,6 +235,25 @@ def accuracies(judged: Judged) -> dict[str, Any]:
     return result
 
 
+def four_ways(judged: Judged, dimension: str) -> dict[str, Any] | None:
+    """Four-way accuracy over untied pairs and ties of a known kind; None where a kind or the level is not known."""
+    kinds = [pair.tie_kinds.get(dimension) for pair in judged.pairs]
+    kept = [k for k, label in enumerate(judged.label) if label != 0 or kinds[k] is not None]
+    if not judged.level or not any(kinds):
+        return None
+    delta, level, label = (
+        [column[k] for k in kept] for column in (judged.difference, judged.level, judged.label)
+    )
+    good, groups = [kinds[k] == "good" for k in kept], [judged.groups[k] for k in kept]
+    result: dict[str, Any] = {
+        "published": four_way.published(delta, level, label, good).as_dict(),
+        "ties_of_unknown_kind": len(judged.label) - len(kept),
+    }
+    if len(set(groups)) > 1:
+        result["cross_validated"] = four_way.cross_validated(delta, level, label, good, groups).as_dict()
+    return result
+
+
 def _tell(result: dict[str, Any]) -> None:
     strict, span = result["strict"], result["strict_interval"]
     console = Console()
@@ -254,6 +279,13 @@ def _tell(result: dict[str, Any]) -> None:
         console.print(
             f"cross-validated by prompt: {result['with_ties_cross_validated']['accuracy']:.3f}", markup=False
         )
+    if "four_way" in result:
+        found = result["four_way"]
+        honest = found.get("cross_validated")
+        line = f"four-way: {found['published']['accuracy']:.3f} with the best thresholds" + (
+            "" if honest is None else f", {honest['accuracy']:.3f} cross-validated by prompt"
+        )
+        console.print(line, markup=False)
     if "conformal" in result:
         console.print(abstention.tell(result["conformal"]), markup=False)
     for reason, count in list(result["left_out"].items())[:5]:

@@ -29,11 +29,11 @@ def speed_up(vlm: PreTrainedModel) -> None:
         return
     if vlm.config.model_type == "qwen3_vl":
         use_blocks(tower)
-    if not getattr(tower, "_reads_equal_once", False):
+    hooked = (getattr(hook, "__self__", None) for hook in tower._forward_pre_hooks.values())
+    if not any(isinstance(owner, _EqualOnce) for owner in hooked):
         equal = _EqualOnce()
         tower.register_forward_pre_hook(equal.before, with_kwargs=True)
         tower.register_forward_hook(equal.after)
-        tower._reads_equal_once = True
 
 
 class _EqualOnce:

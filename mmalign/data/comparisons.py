@@ -50,12 +50,14 @@ def pairs(
     """
     shares: dict[tuple[int, int], dict[str, list[float]]] = {}
     ties: dict[tuple[int, int], dict[str, list[float]]] = {}
+    kinds: dict[tuple[int, int], dict[str, set[str | None]]] = {}
     for one in summarised(views(comparison.annotations, dimensions=dimensions).pairs):
         if one.p is None:
             continue
         key = (min(one.i, one.j), max(one.i, one.j))
         shares.setdefault(key, {}).setdefault(one.dim, []).append(one.p if one.i < one.j else 1.0 - one.p)
         ties.setdefault(key, {}).setdefault(one.dim, []).append(one.tie_share)
+        kinds.setdefault(key, {}).setdefault(one.dim, set()).add(one.tie_kind)
     if not shares:
         return []
     made = samples(comparison, root, store=store)
@@ -69,9 +71,16 @@ def pairs(
             _means(ties[i, j]),
             comparison.weight,
             group,
+            _agreed(kinds[i, j]),
         )
         for (i, j), known in shares.items()
     ]
+
+
+def _agreed(kinds: dict[str, set[str | None]]) -> dict[str, str]:
+    """The kind of tie by dimension, where all who judged say the same known one."""
+    known = {dim: next(iter(said)) for dim, said in kinds.items() if len(said) == 1}
+    return {dim: kind for dim, kind in known.items() if kind in ("good", "bad")}
 
 
 def _means(said: dict[str, list[float]]) -> dict[str, float]:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from mmalign.stats.intervals import cluster_index
+from mmalign.stats.intervals import cluster_index, folds_of
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -122,13 +122,8 @@ def cross_validated(
 ) -> Accuracy:
     """Three-way accuracy with epsilon fitted on the other folds; the pairs of one group (prompt) stay together."""
     delta, truth = _pairs(difference, label)
-    member = cluster_index(truth.size, groups)
-    num_groups = int(member.max()) + 1 if member.size else 0
-    folds = min(num_folds, num_groups)
-    if folds < 2:
-        raise ValueError(f"cross-validation needs at least 2 groups, got {num_groups}")
-    fold = np.random.default_rng(seed).permutation(num_groups)[member] % folds
-    parts = []
+    fold = folds_of(truth.size, groups, num_folds=num_folds, seed=seed)
+    folds, parts = int(fold.max()) + 1, []
     for k in range(folds):
         epsilon = best_epsilon(delta[fold != k], truth[fold != k])
         parts.append(with_ties(delta[fold == k], truth[fold == k], epsilon=epsilon))

@@ -155,6 +155,18 @@ def cluster_index(num: int, clusters: Sequence[Hashable] | None) -> NDArray[np.i
     return np.asarray([numbers.setdefault(key, len(numbers)) for key in clusters], dtype=np.intp)
 
 
+def folds_of(
+    num: int, clusters: Sequence[Hashable] | None, *, num_folds: int = 5, seed: int = 0
+) -> NDArray[np.intp]:
+    """A fold a row, drawn by cluster; as many folds as clusters where there are fewer. ValueError for a single one."""
+    members = cluster_index(num, clusters)
+    num_clusters = int(members.max()) + 1 if members.size else 0
+    folds = min(num_folds, num_clusters)
+    if folds < 2:
+        raise ValueError(f"cross-validation needs at least 2 groups, got {num_clusters}")
+    return np.random.default_rng(seed).permutation(num_clusters)[members] % folds
+
+
 def _pieces(members: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """The rows of every cluster."""
     order = np.argsort(members, kind="stable")

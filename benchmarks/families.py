@@ -88,7 +88,7 @@ FAMILIES: dict[str, Family] = {
         longer={"images": 2, "edits": 3, "videos": 3},
     ),
     "list-like": Family(),
-    "yojo-like": Family(longer={"images": 5, "edits": 3, "videos": 3}),
+    "yojo-like": Family(longer={"images": 5, "edits": 4, "videos": 3}),
     "adiee-like": Family("levels of single items", longer={"videos": 3}),
     "edithf-like": Family("levels of single items", longer={"edits": 2, "videos": 2}),
     "docreward-like": Family(NO_PROMPT, MORE, worlds=IMAGES, measured="visual_quality", longer={"images": 3}),
@@ -112,7 +112,7 @@ FAMILIES: dict[str, Family] = {
     "rewarddance-like": Family(
         "two at a time: nothing across prompts; frames are pictures without times",
         recipe="judge/rewarddance-like",
-        longer={"images": 5, "edits": 3, "videos": 4},
+        longer={"images": 5, "edits": 5, "videos": 4},
     ),
     "uniworld-like": Family(
         "one digit a picture: the frames of a video are pictures without times",

@@ -44,6 +44,20 @@ class Averages(Generic[Model]):
             self._set(kept)
             self.model.train(training)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """The trained weights and their averages."""
+        state = {f"model.{name}": p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+        return state | {f"average.{name}": value for name, value in self.values.items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from `state_dict()`."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(state[f"model.{name}"])
+        for name, value in self.values.items():
+            value.copy_(state[f"average.{name}"])
+
     @torch.no_grad()
     def _set(self, values: Mapping[str, Tensor]) -> None:
         for name, parameter in self.model.named_parameters():

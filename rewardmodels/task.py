@@ -85,12 +85,9 @@ class RewardTask(ABC, Generic[Model, Recipe]):
 
     # ------------------------------------------------------------ updates
 
-    def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-
     def parameters(self) -> list[nn.Parameter]:
         """What the recipe trains."""
-        return [parameter for _, parameter in self._trained()]
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def updates(self, iteration: int) -> Iterator[Update]:
         """The bundles of this process for one update."""
@@ -164,17 +161,10 @@ class RewardTask(ABC, Generic[Model, Recipe]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights and averages, and what was left out."""
-        state = {f"model.{name}": parameter.detach() for name, parameter in self._trained()}
-        if self.skips is not None:
-            state |= self.skips.state()
-        return state | {f"average.{name}": value for name, value in self.averages.values.items()}
+        return self.averages.state_dict() | ({} if self.skips is None else self.skips.state())
 
-    @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state_dict()`."""
-        for name, parameter in self._trained():
-            parameter.copy_(state[f"model.{name}"])
-        for name, value in self.averages.values.items():
-            value.copy_(state[f"average.{name}"])
+        self.averages.load_state_dict(state)
         if self.skips is not None:
             self.skips.restore(state)

@@ -97,8 +97,8 @@ class ClipTraining(RewardTask[ClipReward, ClipRecipe]):
     @torch.no_grad()
     def _bound_scale(self) -> dict[str, float]:
         found = {}
-        for name, parameter in self._trained():
-            if name.endswith("logit_scale"):
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and name.endswith("logit_scale"):
                 parameter.clamp_(0.0, LARGEST)
                 found["scale"] = float(parameter.exp())
         return found

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -62,12 +61,9 @@ class JudgeTask(Generic[Learns, Recipe]):
         self.examine, self.skips = examine, skips
         self.averages = Averages(learner.vlm, recipe.method.average)
 
-    def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.learner.vlm.named_parameters() if p.requires_grad]
-
     def parameters(self) -> list[nn.Parameter]:
         """Those that the recipe trains."""
-        return [parameter for _, parameter in self._trained()]
+        return [parameter for parameter in self.learner.vlm.parameters() if parameter.requires_grad]
 
     def not_matrices(self) -> list[nn.Parameter]:
         """Embeddings, of which the words of the answers are rows; an optimiser for matrices leaves them alone."""
@@ -99,17 +95,11 @@ class JudgeTask(Generic[Learns, Recipe]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights and averages, and what was left out."""
-        state = {f"model.{name}": value.detach() for name, value in self._trained()}
-        state |= {f"average.{name}": value for name, value in self.averages.values.items()}
-        return state | ({} if self.skips is None else self.skips.state())
+        return self.averages.state_dict() | ({} if self.skips is None else self.skips.state())
 
-    @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state_dict()`."""
-        for name, parameter in self._trained():
-            parameter.copy_(state[f"model.{name}"])
-        for name, value in self.averages.values.items():
-            value.copy_(state[f"average.{name}"])
+        self.averages.load_state_dict(state)
         if self.skips is not None:
             self.skips.restore(state)
 

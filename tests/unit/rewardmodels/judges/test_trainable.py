@@ -29,7 +29,7 @@ from tests.unit.rewardmodels.judges.tiny_training import (
 
 def test_the_averaged_weights_are_measured_saved_and_continued(tmp_path: Path) -> None:
     task = task_of(recipe(POINT, method={"average": 0.5}))
-    before = {name: p.detach().clone() for name, p in task._trained()}
+    before = {name: p.detach().clone() for name, p in task.learner.vlm.named_parameters()}
     with torch.no_grad():
         for parameter in task.parameters():
             parameter.add_(0.11)

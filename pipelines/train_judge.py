@@ -66,7 +66,9 @@ def _warm_up_plan(recipe: JudgeRecipe) -> Run:
     """Without evaluation, at a rate of its own, in a folder beside the run's."""
     made = plan(recipe, "warm-up", recipe.warm_up.updates)
     settings = recipe.optimizer.model_copy(update={"lr": recipe.warm_up.lr, "schedule": "constant"})
-    return replace(made, folder=made.folder / "warm-up", optimizer=settings, evaluate_every=None)
+    return replace(
+        made, folder=made.folder / "warm-up", optimizer=settings, evaluate_every=None, last_stage=False
+    )
 
 
 # ---------------------------------------------------------------- measuring

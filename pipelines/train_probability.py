@@ -101,7 +101,7 @@ def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say
     began = time.perf_counter()
     before = measured(recipe, judge)
     say(f"before: {line(before)}")
-    source, num = pairs_of(recipe, skips), recipe.budget.iterations
+    source, num = pairs_of(recipe, skips), recipe.budget.iterations * recipe.budget.bundles_per_iteration
     pairs = [pair for number in range(num) for pair in source.bundle(number, number / num)]
     look = partial(prepare, modalities=judge.modalities)
     pairs = usable(pairs, samples_of(pairs), look, skips)

@@ -117,7 +117,9 @@ def _warm_up_plan(recipe: TextRecipe, task: JudgeTask[Any, Any]) -> Run:
     settings = recipe.optimizer.model_copy(update={"lr": recipe.warm_up.lr, "schedule": "constant"})
     make = optimizer_of(settings, task.not_matrices())
     made = plan(recipe, "warm-up", recipe.warm_up.updates, make_optimizer=make)
-    return replace(made, folder=made.folder / "warm-up", optimizer=settings, evaluate_every=None)
+    return replace(
+        made, folder=made.folder / "warm-up", optimizer=settings, evaluate_every=None, last_stage=False
+    )
 
 
 # ---------------------------------------------------------------- measuring

@@ -91,9 +91,8 @@ class RewardTask(ABC, Generic[Model, Recipe]):
 
     def updates(self, iteration: int) -> Iterator[Update]:
         """The bundles of this process for one update."""
-        num = self.recipe.budget.bundles_per_update
-        progress = iteration / self.recipe.budget.updates
-        mine = range(iteration * num + self.processes.rank, (iteration + 1) * num, self.processes.num)
+        num, progress = self.recipe.budget.bundles_per_update, iteration / self.recipe.budget.updates
+        mine = self.processes.share(iteration, num, "budget.bundles_per_update")
         work = [self._work(number, progress) for number in mine]
         yield Update(sum(count for count, _ in work), [make for _, make in work])
 

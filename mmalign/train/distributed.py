@@ -77,6 +77,17 @@ class Processes:
         self.rank, self.num = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
 
+    def share(self, iteration: int, num: int, field: str) -> range:
+        """The numbers of those of this process among the `num` bundles of an iteration, so that any number of processes
+        learns from the same ones; ValueError, which names the recipe's `field`, where some process would have none.
+        """
+        if num < self.num:
+            raise ValueError(
+                f"{field} is {num}, and {self.num} processes are to share the bundles of an update: with fewer bundles "
+                f"than processes some would idle. Set {field}={self.num} or more (each has as many pairs as before)"
+            )
+        return range(iteration * num + self.rank, (iteration + 1) * num, self.num)
+
     def describe(self) -> str:
         """How many, and where, in words."""
         return f"{counted(self.num, 'process', 'processes')} on {self.device}"

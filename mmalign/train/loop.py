@@ -97,6 +97,8 @@ class Run:
     title: str = "training"
     make_optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer | Joint] | None = None
     """Another optimiser than AdamW, for the parameters of the task."""
+    last_stage: bool = True
+    """Whether the processes part at the end; not where another training of theirs follows."""
     loss_scale: float = 1.0
     """Losses are multiplied by it before `backward` and gradients divided by it after; halved at each overflow."""
 
@@ -170,7 +172,7 @@ class Trainer:
         if self.processes.is_main:
             self.task.save(self.run.folder)
         self.processes.wait()
-        self.trackers.close()
+        self.trackers.close(part=self.run.last_stage)
         return self.counters
 
     # ------------------------------------------------------------ one iteration

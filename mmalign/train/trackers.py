@@ -115,9 +115,13 @@ class Trackers:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
-    def close(self) -> None:
-        """Flush the trackers."""
-        self.accelerator.end_training()
+    def close(self, *, part: bool = True) -> None:
+        """Flush the trackers; with `part` the processes part for good."""
+        if part:
+            self.accelerator.end_training()
+            return
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
 
 def grid(images: Tensor, *, columns: int, gap: int = 2) -> Tensor:

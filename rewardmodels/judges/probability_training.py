@@ -63,12 +63,13 @@ def _with_critique(sample: Sample, said: Mapping[str, str]) -> Sample:
 
 
 class ProbabilityTask(JudgeTask[Learner, ProbabilityRecipe]):
-    """One iteration is one update on one bundle of pairs."""
+    """One iteration is one update."""
 
     def updates(self, iteration: int) -> Iterator[Update]:
-        """One bundle, in forward passes of as many questions as fit."""
-        number = iteration * self.processes.num + self.processes.rank
-        pairs = self._teaching(self.source.bundle(number, iteration / self.recipe.budget.iterations))
+        """The bundles of this process, in forward passes of as many questions as fit."""
+        progress = iteration / self.recipe.budget.iterations
+        found = (self.source.bundle(number, progress) for number in self.bundles(iteration))
+        pairs = self._teaching([pair for bundle in found for pair in bundle])
         yield Update(len(pairs), [partial(self.loss, part) for part in self._passes(pairs) or [[]]])
 
     def _teaching(self, pairs: Sequence[PreferencePair]) -> list[PreferencePair]:

@@ -76,6 +76,11 @@ class JudgeTask(Generic[Learns, Recipe]):
         """How many there are."""
         return self.recipe.budget.iterations
 
+    def bundles(self, iteration: int) -> range:
+        """The numbers of this process's bundles."""
+        num = self.recipe.budget.bundles_per_iteration
+        return self.processes.share(iteration, num, "budget.bundles_per_iteration")
+
     def finish(self, iteration: int, num_updates: int) -> Mapping[str, float]:
         """Move the average, and say what was left out."""
         self.averages.follow(num_updates)

@@ -48,11 +48,11 @@ class WarmUpTask(JudgeTask[Writer, TextRecipe]):
         return self.recipe.warm_up.updates
 
     def updates(self, iteration: int) -> Iterator[Update]:
-        """The lessons of one bundle; reinforcement sees other bundles of a built-in world."""
-        number = iteration * self.processes.num + self.processes.rank
-        if self.recipe.data.pairs in WORLDS:
-            number = -1 - number
-        lessons = self._of_pairs(number) if self._compares else self._of_samples(number)
+        """The lessons of its bundles; reinforcement sees other bundles of a built-in world."""
+        lessons: list[Lesson] = []
+        for number in self.bundles(iteration):
+            place = -1 - number if self.recipe.data.pairs in WORLDS else number
+            lessons += self._of_pairs(place) if self._compares else self._of_samples(place)
         most = self.recipe.judge.batch_size
         parts = [lessons[start : start + most] for start in range(0, len(lessons), most)]
         yield Update(len(lessons), [partial(self.loss, part) for part in parts])
@@ -134,7 +134,7 @@ class Drawn:
 
 
 class ReinforceTask(JudgeTask[Writer, TextRecipe]):
-    """Reinforces answers that agree with people's choices: one bundle an iteration, drawn once."""
+    """Reinforces answers that agree with people's choices: bundles are drawn once an iteration, each by itself."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -144,22 +144,26 @@ class ReinforceTask(JudgeTask[Writer, TextRecipe]):
         """Passes so far."""
 
     def updates(self, iteration: int) -> Iterator[Update]:
-        """Answers to one bundle, then the updates on them."""
-        number = iteration * self.processes.num + self.processes.rank
-        pairs = self.source.bundle(number, iteration / self.recipe.budget.iterations)
-        compares = isinstance(self.learner.judge, PairJudge)
-        drawn = self.draw(decided(pairs, one_prompt=compares), iteration)
+        """Answers to the bundles, then the updates on them."""
+        budget, compares = self.recipe.budget, isinstance(self.learner.judge, PairJudge)
+        made = []
+        for number in self.bundles(iteration):
+            pairs = decided(self.source.bundle(number, iteration / budget.iterations), one_prompt=compares)
+            made.append(self.draw(pairs, iteration, number % budget.bundles_per_iteration))
         for _ in range(self.recipe.method.updates_per_iteration):
-            yield Update(len(drawn), [partial(self.loss, part, drawn.metrics) for part in drawn.parts])
+            passes = [partial(self.loss, part, drawn.metrics) for drawn in made for part in drawn.parts]
+            yield Update(sum(map(len, made)), passes)
 
-    def draw(self, pairs: Sequence[PreferencePair], iteration: int) -> Drawn:
-        """Answers on every sample (or pair) that can be read, with their advantages."""
+    def draw(self, pairs: Sequence[PreferencePair], iteration: int, place: int = 0) -> Drawn:
+        """Answers on every sample (or pair) of a bundle that can be read, with their advantages; `place` is that of the
+        bundle in its iteration.
+        """
         how = self.recipe.method
         seeds = [seed_of("judge-answers", self.recipe.seed, iteration, n) for n in range(how.answers)]
         num = self.learner.judge.settings.judge.draw.max_tokens  # type: ignore[union-attr]
         draws = [Sampling(num, how.temperature, seed=seed) for seed in seeds]
         if isinstance(self.learner.judge, PairJudge):
-            rollouts, reward = self._compared(pairs, draws, iteration)
+            rollouts, reward = self._compared(pairs, draws, (iteration, place))
         else:
             rollouts, reward = self._marked(pairs, draws)
         if not rollouts:
@@ -186,10 +190,10 @@ class ReinforceTask(JudgeTask[Writer, TextRecipe]):
         return rollouts, by_opponents(_said(rollouts), winners, losers, format_weight=weight)
 
     def _compared(
-        self, pairs: Sequence[PreferencePair], draws: Sequence[Sampling], iteration: int
+        self, pairs: Sequence[PreferencePair], draws: Sequence[Sampling], place: tuple[int, int]
     ) -> tuple[list[list[Rollout]], Tensor]:
         """Answers on pairs in random order (S, N), and what they earn."""
-        stream = ("judge-answers", self.recipe.seed, iteration, self.processes.rank, "order")
+        stream = ("judge-answers", self.recipe.seed, *place, "order")
         turn = torch.rand(len(pairs), generator=generator(*stream)) < 0.5
         shown = [pair.swapped() if flip else pair for pair, flip in zip(pairs, turn.tolist(), strict=True)]
         asked: dict[int, Question] = {}

@@ -64,9 +64,10 @@ class Method(Reinforcement):
 
 
 class Budget(Section):
-    """Iterations of reinforcement; each draws one bundle of pairs."""
+    """Iterations of reinforcement, each on `bundles_per_iteration` bundles of pairs, shared out over the processes."""
 
     iterations: PositiveInt = 300
+    bundles_per_iteration: PositiveInt = 1
 
 
 class Evaluation(Section):

@@ -58,6 +58,11 @@ class _Base:
     def __post_init__(self) -> None:
         self.model = self.model.to(self.processes.device)
 
+    def bundles(self, iteration: int) -> range:
+        """The numbers of this process's bundles."""
+        num = self.recipe.budget.bundles_per_iteration
+        return self.processes.share(iteration, num, "budget.bundles_per_iteration")
+
     def parameters(self) -> list[nn.Parameter]:
         """All of the model."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -99,13 +104,18 @@ class WarmUpTask(_Base):
     """Teaches the form of a verdict, and a first idea of what it means."""
 
     def updates(self, iteration: int) -> Iterator[Update]:
-        """One bundle, one update."""
-        number = iteration * self.processes.num + self.processes.rank
+        """Its bundles, one update."""
+        lessons = [self._rated(number) for number in self.bundles(iteration)]
+        yield Update(
+            sum(len(felt) for _, felt in lessons), [partial(self._loss, *lesson) for lesson in lessons]
+        )
+
+    def _rated(self, number: int) -> tuple[Sequence[Sample], Tensor]:
+        """Samples and what somebody who rates them feels."""
         assert isinstance(self.source, ShapesSource)
         samples, worth = rated(self.source.block(-1 - number, 0.0))  # reinforcement sees the others
         noise = torch.randn(len(worth), generator=generator("judge-ratings", self.recipe.seed, number))
-        felt = worth + self.recipe.warm_up.noise * noise
-        yield Update(len(samples), [partial(self._loss, samples, felt)])
+        return samples, worth + self.recipe.warm_up.noise * noise
 
     def _loss(self, samples: Sequence[Sample], felt: Tensor) -> Loss:
         model = self.model
@@ -145,23 +155,26 @@ class VerdictTask(_Base):
         self.reference = copy.deepcopy(self.model) if self.recipe.method.kl > 0 else None
 
     def updates(self, iteration: int) -> Iterator[Update]:
-        """Answers to one bundle, drawn once, then the updates on them."""
-        number = iteration * self.processes.num + self.processes.rank
-        pairs = self.source.bundle(number, iteration / self.recipe.budget.iterations)
-        drawn = self._drawn(decided(pairs, one_prompt=self.model.compares), iteration)
+        """Answers to the bundles, drawn once, each by itself, then the updates on them."""
+        budget, made = self.recipe.budget, []
+        for number in self.bundles(iteration):
+            pairs = self.source.bundle(number, iteration / budget.iterations)
+            place = (iteration, number % budget.bundles_per_iteration)
+            drawn = self._drawn(decided(pairs, one_prompt=self.model.compares), place)
+            made += [] if drawn is None else [drawn]
         for _ in range(self.recipe.method.updates_per_iteration):
-            yield Update(0, []) if drawn is None else Update(len(drawn.answers), [partial(self._loss, drawn)])
+            yield Update(sum(len(one.answers) for one in made), [partial(self._loss, one) for one in made])
 
-    def _drawn(self, pairs: Sequence[PreferencePair], iteration: int) -> Drawn | None:
+    def _drawn(self, pairs: Sequence[PreferencePair], place: tuple[int, int]) -> Drawn | None:
         """Verdicts on the pairs that can be read; None where there are none."""
         try:
-            return self.draw(pairs, iteration) if pairs else None
+            return self.draw(pairs, *place) if pairs else None
         except (ValueError, OSError):
             bad = {} if self.skips is None else problems(self._shown(pairs), self._show)
             if self.skips is None or not bad:
                 raise
         kept = self.skips.leave_out(pairs, bad)
-        return self.draw(kept, iteration) if kept else None
+        return self.draw(kept, *place) if kept else None
 
     def _shown(self, pairs: Sequence[PreferencePair]) -> Sequence[PreferencePair | Sample]:
         return pairs if self.model.compares else samples_of(pairs)
@@ -173,10 +186,12 @@ class VerdictTask(_Base):
             self.model.inputs([thing])
 
     @torch.no_grad()
-    def draw(self, pairs: Sequence[PreferencePair], iteration: int) -> Drawn:
-        """Verdicts on every sample (or pair), with rewards and advantages."""
+    def draw(self, pairs: Sequence[PreferencePair], iteration: int, place: int = 0) -> Drawn:
+        """Verdicts on every sample (or pair) of a bundle, with rewards and advantages; `place` is that of the bundle in
+        its iteration.
+        """
         how, model = self.recipe.method, self.model
-        stream = ("judge-answers", self.recipe.seed, iteration, self.processes.rank)
+        stream = ("judge-answers", self.recipe.seed, iteration, place)
         if model.compares:
             turn = torch.rand(len(pairs), generator=generator(*stream, "order")) < 0.5
             shown = [

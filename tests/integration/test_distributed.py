@@ -1,4 +1,4 @@
-"""Two processes under `accelerate launch` follow the same gradients as one, with whole groups on each."""
+"""Two processes under `accelerate launch` follow the same gradients as one, with whole groups or bundles on each."""
 
 import json
 import os
@@ -13,8 +13,10 @@ import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
-from mmalign.train.distributed import refuse_what_is_not_used, start
+from mmalign.train.distributed import Processes, refuse_what_is_not_used, start
 from mmalign.train.trackers import read_metrics
+from tests.integration.test_train_probability import SMALL as SMALL_JUDGE
+from tests.integration.test_train_reward import TINY as TINY_REWARD
 
 ROOT = Path(__file__).resolve().parents[2]
 # one iteration of 4 groups x 2, cut into 2 updates; on two processes each takes a whole group of every update
@@ -32,6 +34,12 @@ def _launch(folder, num_processes, method):
     options = {"name": method, **OPTIONS}
     if method not in ("grpo", "guard"):
         options["rollout"] = OPTIONS["rollout"] | {"sde": None}
+    script = str(ROOT / "tests/integration/tiny_run.py")
+    done = _launched([script, str(folder), json.dumps(options)], num_processes)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def _launched(program, num_processes):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -44,11 +52,46 @@ def _launch(folder, num_processes, method):
         "--mixed_precision=no",
         "--dynamo_backend=no",
     ]
-    command = [*launch, str(ROOT / "tests/integration/tiny_run.py"), str(folder), json.dumps(options)]
-    done = subprocess.run(
+    command = [*launch, *program]
+    return subprocess.run(
         command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+
+
+SHARED = {
+    "reward/shapes": ["train-reward", *TINY_REWARD, "budget.updates=2", "budget.bundles_per_update=2"],
+    "judge/paco-like": ["train-judge", *SMALL_JUDGE, "budget.iterations=2", "budget.bundles_per_iteration=2"],
+    "judge/shapes": [
+        "train-judge", "warm_up.updates=1", "data.shapes.families=2", "data.shapes.images=2", "method.answers=2",
+        "evaluation.final_prompts=2", "evaluation.every=null", "budget.iterations=2", "budget.bundles_per_iteration=2",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", list(SHARED))
+def test_two_processes_share_the_bundles_of_a_reward_or_judge(tmp_path, recipe):
+    verb, *options = SHARED[recipe]
+    rows = []
+    for num in (1, 2):
+        out = tmp_path / str(num)
+        done = _launched(["-m", "mmalign", verb, recipe, *options, f"output={out}"], num)
+        assert done.returncode == 0, done.stderr[-4000:]
+        rows.append([row for row in read_metrics(out) if "loss" in row])
+    assert len(rows[0]) == len(rows[1]) > 0
+    for alone, together in zip(*rows, strict=True):
+        for key in ("loss", "grad_norm"):
+            assert together[key] == pytest.approx(alone[key], rel=1e-3, abs=1e-6), (key, alone["iteration"])
+
+
+def test_fewer_bundles_than_processes_are_refused():
+    sibling = Processes.__new__(Processes)
+    sibling.rank, sibling.num = 1, 2
+    assert list(sibling.share(3, 4, "budget.bundles_per_update")) == [13, 15]
+    with pytest.raises(
+        ValueError, match=r"budget\.bundles_per_update is 1, and 2 processes .* some would idle"
+    ):
+        sibling.share(0, 1, "budget.bundles_per_update")
 
 
 def test_a_launch_that_starts_one_process_for_two_is_refused(monkeypatch):

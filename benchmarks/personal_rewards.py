@@ -27,8 +27,10 @@ from mmalign.config import load_config
 from mmalign.stats import intervals
 from pipelines import train_plural
 from rewardmodels import plural
+from rewardmodels.distribution import feature_map
 from rewardmodels.plural import Fit
 from rewardmodels.plural_recipe import PluralRecipe
+from rewardmodels.plural_votes import with_features
 
 RESULTS = Path(__file__).parent / "results" / "personal_rewards.json"
 SHOWN = (0, 1, 2, 4, 8, 16, 32)
@@ -72,7 +74,7 @@ def measured(num_tastes: int, seed: int, options: argparse.Namespace) -> dict[st
     recipe = load_config("plural/shapes", changes, PluralRecipe)
     told = train_plural.read(recipe.data, seed)
     names = list(dict.fromkeys(told.annotator))
-    votes, _ = train_plural.with_features(told, recipe.model.features, names)
+    votes, _ = with_features(told, feature_map(recipe.model.features), names)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(names)).tolist()
     num_new = round(recipe.data.new_annotators * len(names))

@@ -16,7 +16,7 @@ from mmalign.comparison import Comparison
 from mmalign.composition import Reward, with_files
 from mmalign.config import Recipe
 from mmalign.data import formats
-from mmalign.data.labels import PairLabel, annotator_of, views
+from mmalign.data.labels import PairLabel, annotator_of, critiques_of, views
 from mmalign.data.rows import open_rows
 from mmalign.lines import numbered_lines
 from rewardmodels.catalog import require_known
@@ -198,11 +198,16 @@ def names_annotators(comparison: Comparison, dimensions: Collection[str]) -> boo
     return any(annotator_of(comparison, label) is not None for label in labels)
 
 
+def criticises(comparison: Comparison, dimensions: Collection[str]) -> bool:
+    """Whether something is said of candidates in words."""
+    return bool(critiques_of(comparison))
+
+
 def _pairs(comparison: Comparison, dimensions: Collection[str]) -> list[PairLabel]:
     return views(comparison.annotations, dimensions=tuple(dimensions)).pairs
 
 
 WANTED: Mapping[Said, str] = {
     decides: "preferences", prefers: "preferences with a winner", rates: "ratings",
-    names_annotators: "votes that name their annotators",
+    names_annotators: "votes that name their annotators", criticises: "critiques beside the preferences",
 }  # fmt: skip

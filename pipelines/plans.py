@@ -91,6 +91,9 @@ def require_data(recipe: AnyRecipe) -> None:
             measured = recipe.method.dimensions  # a label of another dimension says nothing of its one score
         _require("data.heldout", recipe.data.heldout, WORLDS, measured, checks.decides)
         _require("data.calibration", recipe.data.calibration, WORLDS, measured, checks.decides)
+        if isinstance(recipe, RewardRecipe) and recipe.data.critiques:
+            for key, name in places_of(recipe.data).items():
+                _require(f"data.{key}", name, WORLDS, measured, checks.criticises)
     else:
         _require("data.pairs", recipe.data.pairs, WORLDS, ("overall",), checks.prefers)
         if isinstance(recipe, TextRecipe) and recipe.warm_up.updates and recipe.rated:

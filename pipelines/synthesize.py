@@ -4,6 +4,10 @@ Scoring is the verb `score` (resumable, in a folder beside the output); the rule
 are the comparisons (mmalign.pref/1, .jsonl or .parquet) and `<output>.report.json`: what was kept, what was dropped for
 which reason, how often further judges agreed.
 
+Held in memory are the scores and names of all samples, with every pair that their scores let pass, but the media of one
+batch alone: `batch_size` samples while they are scored, `batch_size` pairs while a judge of pairs is asked. With
+`rank=all` a prompt of n samples has up to n (n - 1) / 2 pairs.
+
 Shape legend: `T` frames, `C H W` pixels.
 """
 
@@ -109,17 +113,41 @@ def _ask_pairs(
     """What the pairwise judge says of each proposal: p(i better), or why not. None without a judge."""
     if settings.pairwise is None:
         return None, "pairwise judge"
-    judge = _pair_judge(settings.pairwise)
+    judge, size = _pair_judge(settings.pairwise), settings.batch_size
     made: list[float | str] = []
-    for one in proposals:
-        try:
-            couple = _decoded(one.i.id, items, settings), _decoded(one.j.id, items, settings)
-        except ValueError as problem:
-            made.append(" ".join(str(problem).split()))
-            continue
-        (decision,) = judge.compare([couple])
-        made.append(decision.probability if decision.reason is None else decision.reason)
+    for start in range(0, len(proposals), size):
+        made += _compared(judge, proposals[start : start + size], items, settings)
     return made, settings.pairwise.name
+
+
+def _compared(
+    judge: Any, proposals: Sequence[Proposal], items: dict[str, Item], settings: Synthesize
+) -> list[float | str]:
+    """The verdicts of one call; a pair that cannot be read is not asked about and harms no other."""
+    shown = {
+        name: _shown(name, items, settings)
+        for name in dict.fromkeys(x.id for p in proposals for x in (p.i, p.j))
+    }
+    couples = [(shown[one.i.id], shown[one.j.id]) for one in proposals]
+    asked = [(a, b) for a, b in couples if isinstance(a, Sample) and isinstance(b, Sample)]
+    decisions = iter(judge.compare(asked) if asked else ())
+    made: list[float | str] = []
+    for couple in couples:
+        problem = next((one for one in couple if isinstance(one, str)), None)
+        made.append(_verdict(next(decisions)) if problem is None else problem)
+    return made
+
+
+def _verdict(decision: Any) -> float | str:
+    return decision.probability if decision.reason is None else decision.reason
+
+
+def _shown(name: str, items: dict[str, Item], settings: Synthesize) -> Sample | str:
+    """A sample, or why it cannot be read."""
+    try:
+        return _decoded(name, items, settings)
+    except ValueError as problem:
+        return " ".join(str(problem).split())
 
 
 def _pair_judge(reward: Reward) -> Any:

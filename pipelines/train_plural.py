@@ -10,9 +10,7 @@ Legend: V votes, F features, K prototypes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +20,18 @@ from torch import Tensor
 
 from mmalign.config import load_config, to_yaml
 from mmalign.console import counted
-from mmalign.data import comparisons, formats
-from mmalign.data.labels import annotator_of, views
-from mmalign.data.rows import Record
 from mmalign.shapes.tastes import taste_votes
 from mmalign.stats import intervals
-from mmalign.train.skips import Skips, every_line
-from mmalign.types import Sample
-from rewardmodels import plural
+from mmalign.train.skips import Skips
+from rewardmodels import personal, plural
 from rewardmodels.distribution import feature_map
 from rewardmodels.examination import Judged, against_law
 from rewardmodels.plural import Crowd, Fit, PluralVotes
 from rewardmodels.plural_recipe import PluralData, PluralRecipe
+from rewardmodels.plural_votes import Told, named_votes, with_features
 
 FEWEST = 5
 """Votes of an annotator below which nothing is held out of them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Told:
-    """V votes before they have features: who, which two samples, p(first is better), its chance where it is known."""
-
-    annotator: list[str]
-    pairs: list[tuple[Sample, Sample]]
-    label: list[float]
-    chance: list[float] | None = None
 
 
 def run(
@@ -59,7 +44,7 @@ def run(
     names = list(dict.fromkeys(told.annotator))
     if len(names) < 2:
         raise ValueError(f"a personal reward needs two or more annotators, got {len(names)}")
-    votes, left_out = with_features(told, recipe.model.features, names)
+    votes, left_out = with_features(told, feature_map(recipe.model.features), names)
     rng = np.random.default_rng(recipe.seed)
     new = set(rng.permutation(len(names))[: round(recipe.data.new_annotators * len(names))].tolist())
     known = [k for k in range(len(names)) if k not in new]
@@ -98,44 +83,7 @@ def read(data: PluralData, seed: int, skips: Skips | None = None) -> Told:
             seed=seed,
         )  # fmt: skip
         return Told(made.annotator, made.pairs, made.label, made.chance)
-    path = Path(data.votes)
-    told = every_line(path, partial(_votes, root=path.parent, dimension=data.dimension), skips)
-    votes = [vote for _, said in told for vote in said]
-    if not votes:
-        raise ValueError(f"{path} holds no vote on '{data.dimension}' that names its annotator")
-    return Told([who for who, _, _ in votes], [shown for _, shown, _ in votes], [p for _, _, p in votes])
-
-
-def _votes(record: Record, *, root: Path, dimension: str) -> list[tuple[str, tuple[Sample, Sample], float]]:
-    """The votes of a line that name their annotators."""
-    comparison = formats.parsed(record)
-    samples, made = comparisons.samples(comparison, root), []
-    for label in views(comparison.annotations, dimensions=[dimension]).pairs:
-        who = annotator_of(comparison, label)
-        if who is not None and label.p is not None and label.valid:
-            made.append((who, (samples[label.i], samples[label.j]), label.p))
-    return made
-
-
-def with_features(told: Told, features: str, names: Sequence[str]) -> tuple[PluralVotes, int]:
-    """Every sample through the feature map once; votes on a sample without features are left out and counted."""
-    samples = {_key(sample): sample for pair in told.pairs for sample in pair}
-    place = {key: row for row, key in enumerate(samples)}
-    found = feature_map(features)(list(samples.values()))
-    rows = torch.tensor([[place[_key(a)], place[_key(b)]] for a, b in told.pairs])
-    good = found.valid[rows].all(dim=1)
-    if not bool(good.any()):
-        raise ValueError(f"no vote has features: {next(why for why in found.reasons if why)}")
-    who = torch.tensor([names.index(name) for name in told.annotator])
-    label = torch.tensor(told.label)
-    values = found.values[rows[good]]
-    chance = None if told.chance is None else torch.tensor(told.chance, dtype=torch.float64)[good]
-    return PluralVotes(values[:, 0], values[:, 1], label[good], who[good], chance), int((~good).sum())
-
-
-def _key(sample: Sample) -> Hashable:
-    """What is the same sample: one file under one prompt, or one object."""
-    return (sample.prompt, str(sample.media)) if isinstance(sample.media, Path) else id(sample)
+    return named_votes(Path(data.votes), data.dimension, skips)
 
 
 def split(
@@ -199,7 +147,10 @@ def measure(votes: PluralVotes, rows: Tensor, weights: Sequence[Tensor], crowd: 
 def save(recipe: PluralRecipe, crowd: Crowd, quality: dict[str, Any]) -> None:
     """Everything a run leaves behind."""
     folder = Path(recipe.output)
-    plural.reward(crowd, features=recipe.model.features, name=recipe.model.name).save(folder / "reward")
+    made = personal.reward(
+        crowd, features=recipe.model.features, name=recipe.model.name, dimension=recipe.data.dimension
+    )
+    made.save(folder / "reward")
     (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
     (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
 

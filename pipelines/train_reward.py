@@ -39,6 +39,8 @@ from rewardmodels.examination import (
     judge_world,
     tie_threshold,
 )
+from rewardmodels.judges.critiqued import JOINED, CritiquedSource, GivenCritiques
+from rewardmodels.judges.wording import wording
 from rewardmodels.kinds import require_kinds
 from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe, places_of
 from rewardmodels.settings import RewardSettings
@@ -109,7 +111,15 @@ def build_source(recipe: RewardRecipe | ClipRecipe, skips: Skips | None = None) 
     """The training pairs or ratings; what cannot be read of a file is counted in `skips`, or refused without."""
     data, dimensions = recipe.data, recipe.method.label_dimensions
     binary = data.labels == "binary" and recipe.method.loss not in LEVEL_LOSSES
-    return source_of(data, recipe.seed, dimensions, binary=binary, skips=skips)
+    source = source_of(data, recipe.seed, dimensions, binary=binary, skips=skips)
+    if isinstance(recipe, RewardRecipe) and recipe.data.critiques:
+        return CritiquedSource(source, wording(JOINED), skips)
+    return source
+
+
+def reading(recipe: RewardRecipe, model: VlmReward) -> RewardModel:
+    """The model as it is measured: it reads the critiques of held-out samples if it was trained to."""
+    return GivenCritiques(model, wording(JOINED)) if recipe.data.critiques else model
 
 
 def judged(
@@ -162,7 +172,7 @@ def _most_said(refusals: Counter[str]) -> str:
 def examine(recipe: RewardRecipe, model: VlmReward, num_prompts: int) -> dict[str, float]:
     """Numbers to log during training; those of `overall` without a prefix."""
     left_out: dict[str, int] = {}
-    scored = judged(recipe, model, "evaluation", num_prompts, left_out)
+    scored = judged(recipe, reading(recipe, model), "evaluation", num_prompts, left_out)
     numbers = {f"skipped_{kind}": float(num) for kind, num in left_out.items()}
     for dim, found in scored.items():
         result, prefix = accuracy(found), "" if dim == "overall" else f"{dim}/"
@@ -181,10 +191,12 @@ def finish(
     quality: dict[str, Any] = dict(cost)
     with task.result() as model:
         num = recipe.evaluation.final_prompts
-        measure = partial(judged, recipe, model, "calibration", num)
-        calibrate(model, measure, fit_overall=recipe.method.fit_overall)
+        asked = reading(recipe, model)
+        calibrate(
+            model, partial(judged, recipe, asked, "calibration", num), fit_overall=recipe.method.fit_overall
+        )
         left_out: dict[str, int] = {}
-        found = judged(recipe, model, "evaluation", num, left_out)
+        found = judged(recipe, asked, "evaluation", num, left_out)
         if any(left_out.values()):
             quality["heldout_left_out"] = left_out
         if "overall" in found:

@@ -27,7 +27,7 @@ reward = rewardmodels.load("{folder}")
 scores = reward(samples=[Sample("a red circle", "picture.png")])
 ```
 
-## How it was made
+{critiques}## How it was made
 
 `mmalign train-reward {recipe}`, seed {seed}, {updates} updates{pairs}{cost}.
 
@@ -48,6 +48,12 @@ It knows what it was trained on and nothing else. Watch a reward that was never 
 """
 
 
+CRITIQUED = """It was trained to read a critique after the prompt: ask it as `critique-then-score`, with
+`options: {{scorer: {folder}}}`.
+
+"""
+
+
 def card(model: VlmReward, recipe: RewardRecipe, *, folder: str = "", name: str = "") -> str:
     """The card of a model that a recipe has trained."""
     facts = describe(model)
@@ -65,6 +71,9 @@ def card(model: VlmReward, recipe: RewardRecipe, *, folder: str = "", name: str 
         dimensions=", ".join(facts["dimensions"]),
         temperature=facts["temperature"],
         folder=folder or f"{recipe.output}/reward",
+        critiques=CRITIQUED.format(folder=folder or f"{recipe.output}/reward")
+        if recipe.data.critiques
+        else "",
         recipe=name or f"{recipe.output}/config.yaml",
         seed=recipe.seed,
         updates=recipe.budget.updates,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CONFIG = "reward_config.json"
 YAML = (".yaml", ".yml")
 FOLDERS = {
-    "plural": "rewardmodels.plural", "clip": "rewardmodels.clip.trained", "judge": "rewardmodels.judges.trainable",
+    "plural": "rewardmodels.personal", "clip": "rewardmodels.clip.trained", "judge": "rewardmodels.judges.trainable",
 }  # fmt: skip
 """By family the module that opens a saved reward; any other family has a head on a VLM."""
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

@@ -7,7 +7,7 @@ ideal point a_u = sum_k w_uk p_k, a mixture of K prototypes, and P(u prefers x t
 
 Both are, up to a constant of the annotator, sum_k w_uk s_k(x) with s_k the score of prototype k: so a reward has K
 dimensions, an annotator is K numbers on the simplex, and fitting a new one (`adapt`) is a convex problem that a handful
-of pairs solves, while f and the prototypes stay as they are.
+of pairs solves, while f and the prototypes stay as they are. A crowd as a reward, saved and loaded, is in `personal`.
 
 Differences from the paper: f is applied to frozen features of picture and prompt together (any `FeatureMap`); the
 weights of a new annotator are drawn to the mean of the known ones by imagined votes, so that few pairs do not decide
@@ -18,25 +18,17 @@ Legend: V votes, F features, E width of the ideal-point space, K prototypes, U a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from mmalign.types import Modality, Sample, Scores
-from rewardmodels.distribution import FeatureMap, feature_map
-
 Form = Literal["distance", "inner"]
-SCHEMA = "mmalign.reward/1"
-CONFIG, WEIGHTS = "reward_config.json", "plural.safetensors"
 
 
 class IdealPoints(nn.Module):
@@ -98,17 +90,38 @@ class PluralVotes:
 
 @dataclass(frozen=True, eq=False)
 class Crowd:
-    """Trained ideal points and the weights (U, K) of the annotators they were trained with."""
+    """Trained ideal points and the weights (U, K) of the annotators they were trained with.
+
+    Whoever joined since (the last `num_joined`) is no part of the mean: what others are told of it stays the same.
+    """
 
     points: IdealPoints
     weights: Tensor  # (U, K), rows on the simplex
     names: tuple[str, ...]
     loss: float
+    num_joined: int = 0
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The names of those it was trained with."""
+        return self.names[: len(self.names) - self.num_joined]
 
     @property
     def mean(self) -> Tensor:
-        """The mean annotator (K,)."""
-        return self.weights.mean(dim=0)
+        """The mean (K,) of those it was trained with."""
+        return self.weights[: len(self.trained)].mean(dim=0)
+
+    def joined_by(self, name: str, weights: Tensor) -> Crowd:
+        """The crowd with one more person of these weights (K,); who joined before under that name is replaced."""
+        if name in self.trained:
+            raise ValueError(
+                f"annotator '{name}' was trained with: load the reward with annotator={name} and no pairs, or give "
+                "the new person another name"
+            )
+        kept = [k for k, known in enumerate(self.names) if known != name]
+        names = (*(self.names[k] for k in kept), name)
+        grown = torch.cat([self.weights[kept], weights[None]])
+        return replace(self, weights=grown, names=names, num_joined=len(names) - len(self.trained))
 
     def of(self, annotator: str | None) -> Tensor:
         """The weights (K,) of one by name, or of the mean annotator."""
@@ -117,7 +130,8 @@ class Crowd:
         if annotator not in self.names:
             shown = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
             raise ValueError(
-                f"annotator '{annotator}' is not known: {shown}; adapt to a few of their pairs first"
+                f"annotator '{annotator}' is not known: {shown}; adapt to a few of their pairs first "
+                "(`mmalign adapt-reward`)"
             )
         return self.weights[self.names.index(annotator)]
 
@@ -199,71 +213,3 @@ def adapt(crowd: Crowd, first: Tensor, second: Tensor, label: Tensor, *, strengt
     found = minimize(loss, np.log(usual.clip(1e-6)), jac=True, method="L-BFGS-B").x
     made = np.exp(found - found.max())
     return torch.from_numpy(made / made.sum()).float()
-
-
-@dataclass(frozen=True, eq=False)
-class PluralReward:
-    """A crowd as a reward: a dimension each prototype, overall as one annotator, or the mean of all, sees it."""
-
-    name: str
-    features: FeatureMap
-    crowd: Crowd
-    weights: Tensor  # (K,)
-    modalities: frozenset[Modality] = frozenset({"image", "edit", "video"})
-    differentiable: bool = False
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def dimensions(self) -> tuple[str, ...]:
-        """type_1 ... type_K."""
-        return tuple(f"type_{k + 1}" for k in range(len(self.weights)))
-
-    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
-        """Scores of every prototype; a sample without features is NaN with its reason."""
-        found = self.features(samples)
-        values = torch.full((len(samples), len(self.weights)), float("nan"))
-        if bool(found.valid.any()):
-            with torch.no_grad():
-                values[found.valid] = self.crowd.points(found.values[found.valid].cpu())
-        return Scores(values, self.dimensions, values @ self.weights, found.valid, found.reasons)
-
-    def save(self, folder: str | Path) -> Path:
-        """Weights and settings; `rewardmodels.load(folder, annotator=...)` gives the same scores."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        state = {f"points.{key}": value.contiguous() for key, value in self.crowd.points.state_dict().items()}
-        save_file(state | {"annotators": self.crowd.weights.contiguous()}, target / WEIGHTS)
-        points = self.crowd.points
-        hidden = points.embed[0].out_features if len(points.embed) > 1 else 0
-        record = {
-            "schema": SCHEMA, "family": "plural", "name": self.name, "form": points.form, "hidden": hidden,
-            "annotators": list(self.crowd.names), "loss": self.crowd.loss, **dict(self.about),
-        }  # fmt: skip
-        (target / CONFIG).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        return target
-
-
-def reward(
-    crowd: Crowd, *, features: str, name: str = "plural", annotator: str | None = None
-) -> PluralReward:
-    """A crowd on the features called `features` (see `rewardmodels.distribution`), as one annotator sees them."""
-    return PluralReward(name, feature_map(features), crowd, crowd.of(annotator), about={"features": features})
-
-
-def load_folder(path: Path, *, annotator: str | None = None) -> PluralReward:
-    """What `PluralReward.save` wrote, as one annotator (by name) or the mean of all sees it."""
-    record = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    if record.get("schema") != SCHEMA or record.get("family") != "plural":
-        raise ValueError(f"{path} is not a {SCHEMA} plural reward")
-    if "features" not in record:
-        raise ValueError(f"{path / CONFIG} names no features: save a reward that was made by plural.reward")
-    tensors = load_file(path / WEIGHTS)
-    weights = tensors.pop("annotators")
-    state = {key.removeprefix("points."): value for key, value in tensors.items()}
-    kinds, width = state["prototypes"].shape
-    points = IdealPoints(
-        len(state["mean"]), prototypes=kinds, width=width, hidden=record["hidden"], form=record["form"]
-    )
-    points.load_state_dict(state)  # strict: every key, no other
-    crowd = Crowd(points.requires_grad_(False), weights, tuple(record["annotators"]), float(record["loss"]))
-    return reward(crowd, features=record["features"], name=record["name"], annotator=annotator)

@@ -151,6 +151,24 @@ class Data(PairData):
     calibration: str | None = "shapes"
 
 
+class RewardData(Data):
+    """The same for a reward with a head, which with `critiques` reads what the files' critiques say of each candidate
+    after its prompt (MM-RLHF-Reward), in training and when it is measured.
+    """
+
+    critiques: bool = False
+
+    @model_validator(mode="after")
+    def _written(self) -> RewardData:
+        drawn = [f"data.{key}={name}" for key, name in places_of(self).items() if name in WORLDS]
+        if self.critiques and drawn:
+            raise ValueError(
+                f"critiques are read from files, and the worlds have none ({', '.join(drawn)}): name files of "
+                "comparisons (null measures nothing), or leave critiques out"
+            )
+        return self
+
+
 def places_of(data: PairData) -> dict[str, str]:
     """The worlds or files that data name, by their keys."""
     places = {"pairs": data.pairs, "heldout": data.heldout}
@@ -291,7 +309,7 @@ class RewardRecipe(Section):
     """A whole run of reward training."""
 
     model: Model
-    data: Data = Data()
+    data: RewardData = RewardData()
     method: Method = Method()
     optimizer: RewardOptimizer = RewardOptimizer()
     budget: Budget = Budget()

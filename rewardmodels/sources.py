@@ -7,7 +7,7 @@ it is asked for, so the position in the data is one number. Files are not held i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 
 from mmalign.data.comparisons import pairs
 from mmalign.data.formats import BROKEN, in_words, parsed
+from mmalign.data.labels import critiques_of
 from mmalign.data.rows import Rows, open_rows
 from mmalign.seeds import generator, seed_of
 from mmalign.shapes.annotators import Law
@@ -29,6 +30,9 @@ from mmalign.types import Comparison, PreferencePair, Sample
 from rewardmodels.losses import RATINGS
 from rewardmodels.ratings import cross_pairs, rated_samples
 from rewardmodels.recipe import PairData, Shapes
+
+CRITIQUE = "critique"
+"""The key of a sample's metadata that holds what is said of it."""
 
 
 class PairSource(Protocol):
@@ -123,7 +127,8 @@ class FileSource:
     """Comparisons of a JSONL or parquet file in seeded order, epoch after epoch.
 
     Without `skips` a comparison that cannot be read is a ValueError with its file and line; with it, it is left out
-    and counted there. Every sample says in `metadata["where"]` on which line it stands.
+    and counted there. Every sample says in `metadata["where"]` on which line it stands, and in `metadata["critique"]`
+    what is said of it there, if anything is.
     """
 
     path: Path
@@ -180,11 +185,13 @@ class FileSource:
 
     def _pairs(self, comparison: Comparison, where: str) -> list[PreferencePair]:
         found = pairs(comparison, self.path.parent, dimensions=self.dimensions)
-        known = {id(s): _placed(s, where) for pair in found for s in (pair.a, pair.b)}
+        said = critiques_of(comparison)
+        known = {id(s): _placed(s, where, said) for pair in found for s in (pair.a, pair.b)}
         return [replace(pair, a=known[id(pair.a)], b=known[id(pair.b)]) for pair in found]
 
     def _rated(self, comparison: Comparison, where: str) -> list[Sample]:
-        return [_placed(s, where) for s in rated_samples(comparison, self.path.parent, self.dimensions)]
+        found, said = rated_samples(comparison, self.path.parent, self.dimensions), critiques_of(comparison)
+        return [_placed(sample, where, said) for sample in found]
 
     def _read(
         self, row: int, derive: Callable[[Comparison, str], list[Any]], *, new: bool = True
@@ -232,8 +239,11 @@ def source_of(
     return of_file(Path(data.pairs), num, seed, dimensions, binary=binary, skips=skips)
 
 
-def _placed(sample: Sample, where: str) -> Sample:
-    return replace(sample, metadata={**sample.metadata, WHERE: where})
+def _placed(sample: Sample, where: str, said: Mapping[str, str]) -> Sample:
+    """With its line, and what is said of it (by the candidate's id, with which its own ends)."""
+    text = said.get((sample.id or "").rpartition("/")[2])
+    critique = {} if text is None else {CRITIQUE: text}
+    return replace(sample, metadata={**sample.metadata, WHERE: where, **critique})
 
 
 _orders: dict[tuple[int, int, int], list[int]] = {}

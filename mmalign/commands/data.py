@@ -154,6 +154,9 @@ def data_synthesize(
 ) -> None:
     """Preference pairs out of a generator's samples: scored, and only sure pairs kept; says what was dropped and why.
 
+    Held in memory: the scores of all samples and the pairs they let pass; of media one batch (batch_size samples, or
+    pairs for --pairwise).
+
     Example: [cyan]mmalign data synthesize runs/pictures --reward shapes-reward --helper shapes-verifier
     --rank extremes --margin 0.2 -o runs/synthetic.jsonl[/]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from mmalign.commands.options import PANELS, Overrides, Recipe
@@ -57,6 +60,34 @@ def train_reward(recipe: Recipe, overrides: Overrides = None) -> None:
     from pipelines import train_reward as pipeline
 
     pipeline.run(recipe, overrides or [])
+
+
+@app.command("adapt-reward", rich_help_panel=PANELS["train"])
+def adapt_reward(
+    reward: Annotated[
+        Path, typer.Argument(help="The `reward` folder of a `plural/...` run.", show_default=False)
+    ],
+    pairs: Annotated[
+        Path, typer.Argument(help="Comparisons, mmalign.pref/1, by the new person.", show_default=False)
+    ],
+    annotator: Annotated[
+        str | None,
+        typer.Option(help="The person's name: as the file names them, or new where it names nobody."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the result goes; the same folder without.")
+    ] = None,
+) -> None:
+    """A new person joins a personal reward by a few preference pairs; nobody else's scores change.
+
+    Then `options: {annotator: NAME}` scores as this person would. `options: {annotator_pairs: FILE}` does so once and
+    keeps nothing.
+
+    Example: [cyan]mmalign adapt-reward runs/plural/reward runs/mia.jsonl --annotator mia[/]
+    """
+    from pipelines import adapt_reward as pipeline
+
+    pipeline.run(reward, pairs, annotator=annotator, output=output)
 
 
 @app.command("train-judge", rich_help_panel=PANELS["train"])

@@ -123,6 +123,22 @@ def annotator_of(comparison: Comparison, label: PairLabel) -> str | None:
     return None if told is None else str(told)
 
 
+def critiques_of(comparison: Comparison) -> dict[str, str]:
+    """What critiques say of the candidates, by their id; one that has not a text for each says nothing of them.
+
+    >>> from mmalign.comparison import Candidate
+    >>> note = Annotation("overall", "critique", {"texts": ["It is blue.", ""]})
+    >>> critiques_of(Comparison("1", "a red circle", (Candidate("a"), Candidate("b")), (note,)))
+    {'a': 'It is blue.'}
+    """
+    said: dict[str, str] = {}
+    for note in comparison.annotations:
+        texts = note.data["texts"] if note.kind == "critique" else ()
+        if len(texts) == len(comparison.candidates):
+            said |= {c.id: text for c, text in zip(comparison.candidates, texts, strict=True) if text}
+    return said
+
+
 def verdicts(note: Annotation) -> Iterator[tuple[int, int, Verdict]]:
     """The pairs (i, j) an annotation decides; checklists, critiques and invalid labels decide none."""
     for one in _pairs(note):

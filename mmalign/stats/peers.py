@@ -10,6 +10,9 @@ T and e are fitted by likelihood for each model, and the posterior that one labe
 two on different halves (or from different seeds) and let each review the pairs of the other, so that an error that one
 has learned by heart does not vouch for itself (co-teaching, arXiv 1804.06872, works with small losses instead).
 
+A library function only: it needs the margins of two trained models, which `mmalign data votes` (votes in, labels out)
+does not have; and on simulated careless votes it gained nothing (`benchmarks/noisy_votes.py`).
+
 >>> good = [1, 1, 0, 0] * 50
 >>> review = peer_review([8 * y - 4 for y in good] + [4], [6 * y - 3 for y in good] + [3], [*good, 0])
 >>> bool(review.keep[-1]), bool(review.keep[:-1].all())

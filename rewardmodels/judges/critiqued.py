@@ -6,7 +6,7 @@ scores picture, prompt and critique. Here the scorer is any reward that reads it
 template must read the score after the prompt (`media-prompt/1` and most others do), or the critique is not seen.
 
 The critique is written by an engine, or, without one, stands in `metadata["critique"]`. `CritiquedSource` shows a
-scorer in training the same words, from the metadata of its samples.
+scorer in training the same words, from the metadata of its samples: `mmalign train-reward` with `data.critiques: true`.
 
 Differences from the paper: critic and scorer may be different models, and are trained apart.
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from mmalign.train.skips import Skips, samples_of, usable
 from mmalign.types import Modality, PreferencePair, RewardModel, Sample, Scores
 from rewardmodels.combine import needs_group
 from rewardmodels.judges.chat import Answer, Engine, Review, Sampling
@@ -27,10 +28,10 @@ from rewardmodels.judges.settings import Critiqued, JudgeFile
 from rewardmodels.judges.speaking import Shown, own_name, question, reviewed, said
 from rewardmodels.judges.verdicts import spoken
 from rewardmodels.judges.wording import Wording
-from rewardmodels.sources import PairSource
+from rewardmodels.sources import CRITIQUE, PairSource
 
-CRITIQUE = "critique"
-"""The key of a sample's metadata, and of a review's notes."""
+JOINED = "prompt-and-critique/1"
+"""The wording that scorers are trained with; it is that of `critique-then-score` too."""
 
 
 @dataclass(eq=False)
@@ -100,17 +101,19 @@ class CritiquedReward:
         return [_review(answer) for answer in self.engine.generate(asked, [how] * len(asked))]
 
     def _scored(self, samples: Sequence[Sample], told: Sequence[Review]) -> Scores:
-        good = [i for i, one in enumerate(told) if one.reason is None]
-        joined = self.wordings["joined"]
-        found = self.scorer(
-            samples=[with_critique(samples[i], told[i].notes[CRITIQUE], joined) for i in good]
-        )
-        lost = Scores.failed([one.reason for one in told if one.reason is not None], found.names)
-        if found.log_variance is not None:
-            lost = replace(lost, log_variance=torch.full_like(lost.values, float("nan")))
-        order = [*good, *(i for i, one in enumerate(told) if one.reason is not None)]
-        scores = Scores.cat([found, lost]).select(torch.tensor(order, dtype=torch.long).argsort())
+        scores = scored(self.scorer, samples, told, self.wordings["joined"])
         return replace(scores, details=said(told))
+
+
+def scored(scorer: RewardModel, samples: Sequence[Sample], told: Sequence[Review], joined: Wording) -> Scores:
+    """The scorer's scores of samples with their critiques; without one there is none."""
+    good = [i for i, one in enumerate(told) if one.reason is None]
+    found = scorer(samples=[with_critique(samples[i], told[i].notes[CRITIQUE], joined) for i in good])
+    lost = Scores.failed([one.reason for one in told if one.reason is not None], found.names)
+    if found.log_variance is not None:
+        lost = replace(lost, log_variance=torch.full_like(lost.values, float("nan")))
+    order = [*good, *(i for i, one in enumerate(told) if one.reason is not None)]
+    return Scores.cat([found, lost]).select(torch.tensor(order, dtype=torch.long).argsort())
 
 
 def _given(sample: Sample) -> Review:
@@ -129,6 +132,38 @@ def _review(answer: Answer) -> Review:
     if not text:
         return Review(reason=f"{CRITIQUE}: the answer is empty", answers=(answer.text,))
     return Review(answers=(answer.text,), notes={CRITIQUE: text})
+
+
+@dataclass(frozen=True, eq=False)
+class GivenCritiques:
+    """A scorer of samples that bring their critiques along, in the words that `CritiquedSource` trains it with."""
+
+    scorer: RewardModel
+    joined: Wording
+
+    @property
+    def name(self) -> str:
+        """The scorer's, like all else."""
+        return self.scorer.name
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """The scorer's."""
+        return self.scorer.modalities
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The scorer's."""
+        return self.scorer.dimensions
+
+    @property
+    def differentiable(self) -> bool:
+        """Gradients pass through the scorer."""
+        return self.scorer.differentiable
+
+    def __call__(self, *, samples: Sequence[Sample]) -> Scores:
+        """The scorer's scores; a sample without a critique has none, with the reason."""
+        return scored(self.scorer, samples, [_given(sample) for sample in samples], self.joined)
 
 
 # ---------------------------------------------------------------- what the scorer reads
@@ -155,20 +190,26 @@ def with_critique(sample: Sample, critique: str, joined: Wording) -> Sample:
 
 @dataclass(frozen=True, eq=False)
 class CritiquedSource:
-    """Training data as a scorer reads it: every sample of `source` holds its critique in its metadata."""
+    """Training data as a scorer reads it: every sample of `source` holds its critique in its metadata.
+
+    What has none is left out and counted in `skips`, or refused without.
+    """
 
     source: PairSource
     joined: Wording
+    skips: Skips | None = None
 
     def bundle(self, number: int, progress: float) -> list[PreferencePair]:
         """Pairs; two pairs of one sample still share it."""
-        pairs = self.source.bundle(number, progress)
+        found = self.source.bundle(number, progress)
+        pairs = usable(found, samples_of(found), self._read, self.skips)
         made = {id(sample): self._read(sample) for pair in pairs for sample in (pair.a, pair.b)}
         return [replace(pair, a=made[id(pair.a)], b=made[id(pair.b)]) for pair in pairs]
 
     def rated(self, number: int, progress: float) -> list[Sample]:
         """Rated samples."""
-        return [self._read(sample) for sample in self.source.rated(number, progress)]
+        found = self.source.rated(number, progress)
+        return [self._read(sample) for sample in usable(found, found, self._read, self.skips)]
 
     def _read(self, sample: Sample) -> Sample:
         told = _given(sample)

@@ -16,6 +16,7 @@ from mmalign import media, shapes
 from mmalign.__main__ import main
 from mmalign.data.formats import read
 from mmalign.data.importing import FORMATS
+from pipelines import synthesize
 from rewardmodels.rules import shapes_verifier
 from tests.unit.data.layouts import png, write_json, write_parquet
 
@@ -174,12 +175,18 @@ def test_a_generators_samples_become_pairs_that_the_exact_judge_confirms(tmp_pat
 class Contrary:
     """A judge of pairs that knows the exact scores, and cannot see one picture."""
 
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
     def compare(self, pairs: Any) -> list[Any]:
-        (both,) = pairs
+        self.calls.append(len(pairs))
+        return [self._decide(both) for both in pairs]
+
+    def _decide(self, both: Any) -> Any:
         if any(sample.id == "blind" for sample in both):
-            return [SimpleNamespace(probability=float("nan"), reason="no answer")]
+            return SimpleNamespace(probability=float("nan"), reason="no answer")
         first, second = (float(shapes_verifier()(samples=[sample]).overall[0]) for sample in both)
-        return [SimpleNamespace(probability=0.9 if first > second else 0.1, reason=None)]
+        return SimpleNamespace(probability=0.9 if first > second else 0.1, reason=None)
 
 
 def test_a_judge_of_pairs_is_asked_for_what_scores_let_pass(
@@ -213,6 +220,39 @@ def test_a_judge_of_pairs_is_asked_for_what_scores_let_pass(
     assert better.id == "good" and 0.5 < max(note.data["p"], 1 - note.data["p"]) < 1
     assert report["agreement"] == {"c": 1.0} and report["kept"] == 1
     assert any(reason.startswith("c cannot say: no answer") for reason in report["dropped"])
+
+
+def test_a_judge_of_pairs_is_asked_in_batches_and_keeps_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+    for k, drawn in enumerate(PROMPTS * 3):
+        media.write(tmp_path / f"{k}.png", shapes.render([drawn], seed=k)[0].clamp(0, 1))
+        name = "blind" if k == 4 else str(k)
+        lines.append(json.dumps({"id": name, "image": f"{k}.png", "prompt": PROMPTS[k % 2]}))
+    (tmp_path / "list.jsonl").write_text("\n".join(lines) + "\n")
+    decode = synthesize._decoded
+
+    def damaged(name: str, *rest: Any) -> Any:  # since it was scored
+        if name == "5":
+            raise ValueError("5.png is gone")
+        return decode(name, *rest)
+
+    monkeypatch.setattr(synthesize, "_decoded", damaged)
+    judge, found = Contrary(), {}
+    monkeypatch.setattr(rewardmodels, "load", lambda name, **_: judge if name == "c" else shapes_verifier())
+    for size in (1, 4):
+        judge.calls.clear()
+        out = tmp_path / f"{size}.jsonl"
+        words = ("--reward", "shapes-verifier", "--pairwise", "c", "-o", out, f"batch_size={size}")
+        assert call("data", "synthesize", tmp_path / "list.jsonl", *words) == 0
+        report = json.loads((tmp_path / f"{size}.report.json").read_text())
+        found[size] = (list(judge.calls), out.read_text(), report["dropped"], report["agreement"])
+    (alone, *one_by_one), (together, *in_batches) = found[1], found[4]
+    assert one_by_one == in_batches and found[1][1]
+    assert any("5.png is gone" in reason for reason in found[4][2])
+    assert set(alone) == {1} and sum(alone) == sum(together) and max(together) <= 4
+    assert len(together) <= len(alone) / 2
 
 
 MEMORY = """

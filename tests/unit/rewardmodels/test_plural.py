@@ -14,7 +14,8 @@ from mmalign.shapes.layout import sample_scene
 from mmalign.shapes.prompts import sample_specs
 from mmalign.shapes.scene import COLORS
 from mmalign.types import Sample
-from rewardmodels.plural import Crowd, Fit, Form, IdealPoints, PluralVotes, adapt, fit, reward
+from rewardmodels.personal import reward
+from rewardmodels.plural import Crowd, Fit, Form, IdealPoints, PluralVotes, adapt, fit
 
 LIKED, DISLIKED = ("red", "blue"), ("blue", "red")
 """The first taste likes red and dislikes blue, the second the other way round: their mean knows nothing."""

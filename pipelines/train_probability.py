@@ -43,7 +43,7 @@ from rewardmodels.judges.learner import Learner
 from rewardmodels.judges.pairwise import PairJudge
 from rewardmodels.judges.probability import DigitReward, YesNoReward
 from rewardmodels.judges.probability_recipe import ChecklistRecipe, ProbabilityRecipe
-from rewardmodels.judges.probability_training import CritiquedSource, ProbabilityTask
+from rewardmodels.judges.probability_training import ProbabilityTask
 from rewardmodels.judges.trainable import Judge
 from rewardmodels.sources import PairSource, source_of
 
@@ -138,7 +138,7 @@ def start_judge(recipe: AnyRecipe, device: str) -> Judge:
 
 def pairs_of(recipe: AnyRecipe, skips: Skips | None) -> PairSource:
     """Pairs of a built-in world or of a file, with its critiques."""
-    return source_of(recipe.data, recipe.seed, ("overall",), skips=skips, of_file=CritiquedSource)
+    return source_of(recipe.data, recipe.seed, ("overall",), skips=skips)
 
 
 # ---------------------------------------------------------------- measuring

@@ -37,7 +37,6 @@ from rewardmodels.judges import trainable
 from rewardmodels.judges.local import LocalEngine
 from rewardmodels.judges.pairwise import PairJudge
 from rewardmodels.judges.principles import PrincipleReward
-from rewardmodels.judges.probability_training import CritiquedSource
 from rewardmodels.judges.task import JudgeTask
 from rewardmodels.judges.text import TextReward
 from rewardmodels.judges.text_recipe import TextRecipe
@@ -109,7 +108,7 @@ def start_judge(recipe: TextRecipe, device: str) -> Writing:
 def source(recipe: TextRecipe, skips: Skips | None) -> PairSource:
     """Pairs of `overall`, with ratings of all that the warm-up asks for."""
     dimensions = tuple(dict.fromkeys(("overall", *recipe.rated.values())))
-    return source_of(recipe.data, recipe.seed, dimensions, skips=skips, of_file=CritiquedSource)
+    return source_of(recipe.data, recipe.seed, dimensions, skips=skips)
 
 
 def _warm_up_plan(recipe: TextRecipe, task: JudgeTask[Any, Any]) -> Run:

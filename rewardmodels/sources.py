@@ -227,7 +227,6 @@ class FileSource:
 
 def source_of(
     data: PairData, seed: int, dimensions: tuple[str, ...], *, binary: bool = False, skips: Skips | None = None,
-    of_file: type[FileSource] = FileSource,
 ) -> PairSource:  # fmt: skip
     """Training pairs or ratings of a built-in world, or of a file, of which what cannot be read is counted in `skips`,
     or refused without.
@@ -236,7 +235,7 @@ def source_of(
         world = WORLDS[data.pairs]
         return ShapesSource(data.shapes, seed, world=world, dimensions=dimensions, binary=binary)
     num = data.comparisons_per_bundle
-    return of_file(Path(data.pairs), num, seed, dimensions, binary=binary, skips=skips)
+    return FileSource(Path(data.pairs), num, seed, dimensions, binary=binary, skips=skips)
 
 
 def _placed(sample: Sample, where: str, said: Mapping[str, str]) -> Sample:

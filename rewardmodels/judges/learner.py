@@ -28,9 +28,8 @@ from rewardmodels.judges.settings import Digits, Pair, YesNo
 from rewardmodels.judges.speaking import show
 from rewardmodels.judges.tuned import Tuned
 from rewardmodels.reading import distinct
+from rewardmodels.sources import CRITIQUE
 
-CRITIQUE = "critique"
-"""The key of a sample's metadata that holds what was said of it."""
 Learned = YesNoReward | DigitReward | PairJudge
 
 

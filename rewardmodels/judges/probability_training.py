@@ -15,8 +15,7 @@ Legend: P pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -25,41 +24,10 @@ from torch import Tensor
 from mmalign.objectives.spoken import first_token_weighted
 from mmalign.objectives.verdict import yes_pair, yes_point
 from mmalign.train.loop import Update
-from mmalign.types import Comparison, Loss, PreferencePair, Sample
-from rewardmodels.judges.learner import CRITIQUE, Asked, Learner
+from mmalign.types import Loss, PreferencePair
+from rewardmodels.judges.learner import Asked, Learner
 from rewardmodels.judges.probability_recipe import ProbabilityRecipe
 from rewardmodels.judges.task import JudgeTask
-from rewardmodels.sources import FileSource
-
-
-@dataclass(frozen=True)
-class CritiquedSource(FileSource):
-    """A file of comparisons whose critiques come along with the candidates."""
-
-    def _rated(self, comparison: Comparison, where: str) -> list[Sample]:
-        said = _critiques(comparison)
-        return [_with_critique(sample, said) for sample in super()._rated(comparison, where)]
-
-    def _pairs(self, comparison: Comparison, where: str) -> list[PreferencePair]:
-        said = _critiques(comparison)
-        found = super()._pairs(comparison, where)
-        known = {id(s): _with_critique(s, said) for pair in found for s in (pair.a, pair.b)}
-        return [replace(pair, a=known[id(pair.a)], b=known[id(pair.b)]) for pair in found]
-
-
-def _critiques(comparison: Comparison) -> dict[str, str]:
-    """What was said of the candidates, by their id."""
-    said: dict[str, str] = {}
-    for note in comparison.annotations:
-        texts = note.data["texts"] if note.kind == "critique" else ()
-        if len(texts) == len(comparison.candidates):
-            said |= {c.id: text for c, text in zip(comparison.candidates, texts, strict=True) if text}
-    return said
-
-
-def _with_critique(sample: Sample, said: Mapping[str, str]) -> Sample:
-    text = said.get((sample.id or "").rpartition("/")[2])
-    return sample if text is None else replace(sample, metadata={**sample.metadata, CRITIQUE: text})
 
 
 class ProbabilityTask(JudgeTask[Learner, ProbabilityRecipe]):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.batching import prepare
 from rewardmodels.judges.chat import Question, Sampling
-from rewardmodels.judges.learner import CRITIQUE
 from rewardmodels.judges.local import LocalEngine
 from rewardmodels.judges.pairwise import PairJudge
 from rewardmodels.judges.principles import PrincipleReward
@@ -24,6 +23,7 @@ from rewardmodels.judges.text import TextReward, layout_of
 from rewardmodels.judges.tuned import Tuned
 from rewardmodels.judges.verdicts import spoken
 from rewardmodels.judges.writing import holds_text, on_grid, outcome_text, plan_text, verdict_text
+from rewardmodels.sources import CRITIQUE
 
 Writing = TextReward | PrincipleReward | PairJudge
 Lesson = tuple[Question, list[int]]

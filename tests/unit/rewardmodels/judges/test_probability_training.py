@@ -15,7 +15,7 @@ from mmalign.media import write
 from mmalign.train.skips import Skips
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.judges.pairwise import PairJudge
-from rewardmodels.judges.probability_training import CritiquedSource
+from rewardmodels.sources import FileSource
 from tests.unit.rewardmodels.judges.tiny_training import (
     DIGITS,
     KINDS,
@@ -182,7 +182,7 @@ def test_files_bring_critiques_and_lose_only_what_cannot_be_read(tmp_path: Path)
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     skips = Skips()
-    source = CritiquedSource(file, 2, 0, ("overall",), skips=skips)
+    source = FileSource(file, 2, 0, ("overall",), skips=skips)
     pairs = source.all()
     assert [(p.a.metadata.get("critique"), p.b.metadata.get("critique")) for p in pairs] == [
         ("red as asked", None)

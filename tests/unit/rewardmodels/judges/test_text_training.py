@@ -14,12 +14,12 @@ from mmalign.train.distributed import Processes
 from mmalign.train.skips import WHERE, Skips
 from mmalign.types import PreferencePair, Sample
 from rewardmodels.judges.chat import Answer, ask
-from rewardmodels.judges.learner import CRITIQUE
 from rewardmodels.judges.pairwise import PairJudge, WinRate
 from rewardmodels.judges.speaking import Rollout
 from rewardmodels.judges.text_recipe import TextRecipe
 from rewardmodels.judges.text_training import ReinforceTask, Replies, WarmUpTask
 from rewardmodels.losses import RATINGS
+from rewardmodels.sources import CRITIQUE
 from tests.unit.rewardmodels.judges import tiny_chat
 from tests.unit.rewardmodels.judges.tiny_writing import (
     CHAIN,

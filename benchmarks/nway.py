@@ -20,7 +20,7 @@ import torch
 from benchmarks.overhead import Clock
 from mmalign.shapes import render, vocabulary
 from mmalign.types import Sample
-from rewardmodels.recipe import Model, Scratch
+from rewardmodels.model_recipe import Model, Scratch
 from rewardmodels.scratch import build
 from rewardmodels.vlm import VlmReward
 

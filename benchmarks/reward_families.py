@@ -1,4 +1,9 @@
-"""Every family of rewards that can be trained, on shapes with tiny models of the real classes: one table.
+"""Families of rewards that can be trained, on shapes with tiny models of the real classes: one table.
+
+All that score by a head, judges of token probabilities, and a personal reward. Not in it: judges that write their
+verdict (EditScore's and UnifiedReward's kinds), whose start is too small to write well (their figures stand in README),
+judges that reason before a probability, which are not trained, and checklists, whose weights are a regression on the
+answers of another judge.
 
     python -m benchmarks.reward_families --worlds images edits videos
 

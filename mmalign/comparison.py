@@ -74,3 +74,9 @@ class Comparison:
     annotator: Mapping[str, Any] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     prompt_parts: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def is_for_rewards(self) -> bool:
+        """Whether a reward can be given its candidates: one medium each, for a prompt without reference pictures."""
+        alone = all(isinstance(candidate.uri, str) for candidate in self.candidates)
+        return alone and all(item.role != "reference" for item in self.inputs)

@@ -206,6 +206,12 @@ def _tell_import(outcome: reading.Outcome, output: Path) -> None:
         f"{made} from {read} of {outcome.format}{rest}: {output}. mmalign data check {output} looks them over",
         markup=False, soft_wrap=True,
     )  # fmt: skip
+    if outcome.num_not_for_rewards:
+        console.print(
+            f"note: {outcome.num_not_for_rewards} of them are checked, but no reward is given them: candidates are "
+            "texts or several pictures, or the prompt shows reference pictures",
+            style="cyan", markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _tell(report: Report) -> None:

@@ -16,7 +16,7 @@ from mmalign.data.formats import BROKEN, parsed
 from mmalign.data.rows import open_rows
 from mmalign.train.skips import FREE, MOST
 from mmalign.types import Modality
-from rewardmodels.recipe import WORLDS, PairData, places_of, require_judged
+from rewardmodels.recipe import WORLDS, Data, PairData, places_of, require_judged
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ def require_kinds(data: PairData, judged: Collection[str], mend: str, *, who: st
     no training and no measurement leaves out. `mend` is what to change.
     """
     require_judged(data, judged, mend, who=who)
+    if isinstance(data, Data) and data.neutral:
+        require_pictures(data.pairs)
+    if isinstance(data, Data) and data.contrast:
+        require_prompts(data.pairs)
     for key, name in places_of(data).items():
         if name in WORLDS:
             continue
@@ -77,3 +81,32 @@ def require_kinds(data: PairData, judged: Collection[str], mend: str, *, who: st
                 f"data.{key}={name} holds the kind '{kind}' (first in line {line}, {lost} of "
                 f"{counted(total, 'comparison')}), and {who} judges {' and '.join(judged)}: change {mend}"
             )
+
+
+def require_pictures(path: str) -> None:
+    """ValueError for a file of pairs without pictures, of which no neutral twin can be made: of an edit more colour is
+    a fault, and of a video it was not tried.
+    """
+    found = kinds_in(path)
+    if found and not any("image" in held for held in found):
+        held = " and ".join(f"{kind}s" for kind in sorted(frozenset[Modality]().union(*found)))
+        raise ValueError(
+            f"data.neutral makes twins of pictures, and data.pairs={path} holds {held}: set it to 0"
+        )
+
+
+def require_prompts(path: str) -> None:
+    """ValueError for a file of pairs of one prompt, beside which no wrong one can be put."""
+    rows, first = open_rows(Path(path)), ""
+    for place in range(len(rows)):
+        try:
+            prompt = parsed(rows.record(place)).prompt
+        except BROKEN:
+            continue
+        if first and prompt.split() != first.split():
+            return
+        first = first or prompt
+    if first:
+        raise ValueError(
+            f"data.contrast needs another prompt, and data.pairs={path} has one alone: set it to 0"
+        )

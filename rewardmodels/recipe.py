@@ -3,91 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from mmalign.config import Checkpoint, Optimizer, Section
+from rewardmodels.model_recipe import Model
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 WORLDS: Mapping[str, Literal["image", "edit", "video"]] = {
     "shapes": "image", "shapes-edits": "edit", "shapes-videos": "video"
 }  # fmt: skip
 """What the built-in worlds hold, by their names (`mmalign.shapes.worlds`, which imports torch)."""
-
-
-class Scratch(Section):
-    """A new Qwen3-VL with these sizes and a tokenizer of the shapes world's words."""
-
-    width: PositiveInt = 128
-    layers: PositiveInt = 3
-    heads: PositiveInt = 4
-    vision_width: PositiveInt = 64
-    vision_layers: PositiveInt = 2
-    patch_size: PositiveInt = 4
-    image_size: PositiveInt = 32
-
-
-class Lora(Section):
-    """Low-rank adapters on every linear map of the language model; they are merged when the model is saved."""
-
-    rank: PositiveInt = 64
-    alpha: PositiveFloat = 128.0
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-
-
-class Frames(Section):
-    """How videos are read: frames a second, how many, and the most pixels of each."""
-
-    fps: PositiveFloat = 2.0
-    min_frames: PositiveInt = 4
-    max_frames: PositiveInt = 64
-    max_pixels: PositiveInt = 448 * 448
-
-
-class Model(Section):
-    """The reward model and what of it is trained: a folder or bundled reward to go on from (`path`), a stock VLM of any
-    family with a new head (`backbone`, a folder or hub id), or a new small one (`scratch`).
-
-    `embeddings: special` trains only the rows of the template's special tokens. `vision: lora` puts adapters on the
-    vision tower too.
-    """
-
-    name: str
-    path: str | None = None
-    backbone: str | None = None
-    scratch: Scratch | None = None
-    pixels: tuple[PositiveInt, PositiveInt] | None = None
-    """Least and most pixels of a picture, for backbones that read any size; by default the backbone's own."""
-    frames: Frames = Frames()
-    template: str = "media-prompt/1"
-    positions: Literal["mrope", "sequential"] = "mrope"
-    head: str = "linear"
-    head_options: dict[str, Any] = Field(default_factory=dict)
-    more_templates: tuple[str, ...] = ()
-    overall: Literal["mean", "sum", "min", "product"] = "mean"
-
-    modalities: tuple[Literal["image", "edit", "video"], ...] = ()
-    """What it judges; by default what its training pairs hold."""
-    weights: Literal["full", "lora"] = "full"
-    lora: Lora = Lora()
-    vision: Literal["trained", "frozen", "lora"] = "trained"
-    embeddings: Literal["trained", "special", "frozen"] = "trained"
-    checkpointing: bool = False
-    """Recompute activations in the backward pass (non-reentrant), for less memory."""
-
-    @model_validator(mode="after")
-    def _one_start(self) -> Model:
-        if sum(start is not None for start in (self.path, self.backbone, self.scratch)) != 1:
-            raise ValueError(
-                "give one of path (a saved reward model), backbone (a stock VLM) and scratch (sizes of a new one)"
-            )
-        if self.backbone is None and (self.pixels is not None or self.frames != Frames()):
-            raise ValueError(
-                "pixels and frames belong to a backbone: a saved reward reads media as it was trained to, a new one at "
-                "its scratch.image_size"
-            )
-        return self
 
 
 class Stage(Section):
@@ -145,10 +72,31 @@ class Data(PairData):
     Calibration prompts are not the held-out ones; of one file for both, each gets half of the prompts. `binary`
     labels single items as good or bad and makes pairs of any two, also across prompts (SoliReward); the loss `binary`
     and `method.absolute` read these labels themselves. Other losses of ratings read ratings whatever is said here.
+
+    A bundle of a file also holds `neutral` pairs of a picture and its twin with a spurious factor changed (must tie),
+    and `contrast` pairs of a sample under its own and another prompt of the file (`rewardmodels.twins`).
     """
 
     labels: Literal["pairs", "binary"] = "pairs"
     calibration: str | None = "shapes"
+    neutral: NonNegativeInt = 0
+    contrast: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _added_to_pairs(self) -> Data:
+        if (self.neutral or self.contrast) and self.pairs in WORLDS:
+            raise ValueError(
+                "neutral and contrast are made of a file of pairs: of the built-in world set shapes.neutral and "
+                "shapes.contrast"
+            )
+        if (self.neutral or self.contrast) and self.labels == "binary":
+            raise ValueError("neutral and contrast are added to preferences: set labels: pairs")
+        if self.pairs not in WORLDS and (self.shapes.causal or self.shapes.neutral or self.shapes.contrast):
+            raise ValueError(
+                "shapes.causal, shapes.neutral and shapes.contrast draw from the built-in world: of a file set neutral "
+                "and contrast"
+            )
+        return self
 
 
 class RewardData(Data):
@@ -191,6 +139,8 @@ PAIR_LOSSES = ("bradley_terry", "rao_kupper", "davidson", "win_tie", "gaussian")
 LIST_LOSSES = ("plackett_luce", "all_pairs", "choice")
 LEVEL_LOSSES = ("corn", "coral", "mse", "huber")
 RATING_LOSSES = ("binary", *LEVEL_LOSSES)
+PROMPTED = ("overall", "instruction_following", "text_alignment", "alignment")
+"""The dimensions in which a wrong prompt must lose."""
 OPTIONS = {
     "label_smoothing": ("bradley_terry",),
     "label_noise": ("bradley_terry",),
@@ -325,4 +275,24 @@ class RewardRecipe(Section):
         asked = "method.loss: binary" if self.method.loss == "binary" else "method.absolute"
         if (self.method.loss == "binary" or self.method.absolute.weight) and self.data.labels != "binary":
             raise ValueError(f"{asked} learns from single items: set data.labels: binary")
+        reads_prompt = self.model.template.partition("/")[0] != "media"
+        require_added(self.data, self.method.loss, self.method.label_dimensions, reads_prompt=reads_prompt)
         return self
+
+
+def require_added(data: Data, loss: str, dimensions: Collection[str], *, reads_prompt: bool) -> None:
+    """ValueError for pairs added to those of a file from which the loss or the model learns nothing."""
+    if data.neutral and loss not in PAIR_LOSSES:
+        raise ValueError(
+            f"data.neutral adds ties of two pictures, from which {loss} cannot learn: set it to 0, or method.loss to "
+            f"{' or '.join(PAIR_LOSSES)}"
+        )
+    if data.contrast and loss in RATING_LOSSES:
+        raise ValueError(f"data.contrast adds pairs, and {loss} learns from ratings: set it to 0")
+    if data.contrast and not reads_prompt:
+        raise ValueError("data.contrast changes the prompt, which this model does not read: set it to 0")
+    if data.contrast and not set(dimensions) & set(PROMPTED):
+        raise ValueError(
+            f"data.contrast says something of {', '.join(PROMPTED)}, and what is learned is {', '.join(dimensions)}: "
+            "set it to 0"
+        )

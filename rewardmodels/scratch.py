@@ -13,8 +13,8 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from mmalign.seeds import seed_of
 from rewardmodels.clips import VideoRule
 from rewardmodels.heads import build_head
+from rewardmodels.model_recipe import Model, Scratch
 from rewardmodels.pixels import PixelRule
-from rewardmodels.recipe import Model, Scratch
 from rewardmodels.settings import RewardSettings
 from rewardmodels.tokens import word_tokenizer
 from rewardmodels.vlm import VlmReward, templates_of

@@ -7,7 +7,7 @@ it is asked for, so the position in the data is one number. Files are not held i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +27,13 @@ from mmalign.shapes.ratings import TOPS, rate
 from mmalign.shapes.worlds import WORLDS, World
 from mmalign.train.skips import WHERE, Skips
 from mmalign.types import Comparison, PreferencePair, Sample
+from rewardmodels import twins
 from rewardmodels.losses import RATINGS
 from rewardmodels.ratings import cross_pairs, rated_samples
-from rewardmodels.recipe import PairData, Shapes
+from rewardmodels.recipe import Data, PairData, Shapes
+
+TRIES = 16
+"""Comparisons that are looked at for another prompt."""
 
 CRITIQUE = "critique"
 """The key of a sample's metadata that holds what is said of it."""
@@ -128,7 +132,8 @@ class FileSource:
 
     Without `skips` a comparison that cannot be read is a ValueError with its file and line; with it, it is left out
     and counted there. Every sample says in `metadata["where"]` on which line it stands, and in `metadata["critique"]`
-    what is said of it there, if anything is.
+    what is said of it there, if anything is. A bundle also holds up to `neutral` and `contrast` pairs of
+    `rewardmodels.twins`.
     """
 
     path: Path
@@ -137,6 +142,8 @@ class FileSource:
     dimensions: tuple[str, ...]
     binary: bool = False
     skips: Skips | None = None
+    neutral: int = 0
+    contrast: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.rows):
@@ -152,8 +159,28 @@ class FileSource:
         if self.binary:
             return self._crossed(number, progress)
         made = [pair for row, new in self._places(number) for pair in self._read(row, self._pairs, new=new)]
-        turn = torch.rand(len(made), generator=generator(self.seed, "swap", number)) < 0.5
-        return [pair.swapped() if flip else pair for pair, flip in zip(made, turn.tolist(), strict=True)]
+        told = _turned(made, generator(self.seed, "swap", number))
+        return told + _turned(self._added(made, number), generator(self.seed, "swap-added", number))
+
+    def _added(self, made: Sequence[PreferencePair], number: int) -> list[PreferencePair]:
+        """Pairs that differ in one spurious factor or in the prompt, where they are asked for."""
+        dims, neutral = self.dimensions, generator(self.seed, "neutral", number)
+        contrast = generator(self.seed, "contrast", number)
+        return [
+            *twins.neutral_pairs(made, self.neutral, dims, neutral),
+            *twins.contrast_pairs(made, self.contrast, dims, contrast, self._other_prompt),
+        ]
+
+    def _other_prompt(self, prompt: str, draws: torch.Generator) -> str | None:
+        """The prompt of a random comparison, if another one than `prompt` is found in a few tries."""
+        for row in torch.randint(len(self.rows), (TRIES,), generator=draws).tolist():
+            try:
+                found = parsed(self.rows.record(row)).prompt
+            except BROKEN:
+                continue  # it is told where its own turn comes
+            if found.split() != prompt.split():
+                return found
+        return None
 
     def _crossed(self, number: int, progress: float) -> list[PreferencePair]:
         samples = self.rated(number, progress)
@@ -235,7 +262,14 @@ def source_of(
         world = WORLDS[data.pairs]
         return ShapesSource(data.shapes, seed, world=world, dimensions=dimensions, binary=binary)
     num = data.comparisons_per_bundle
-    return FileSource(Path(data.pairs), num, seed, dimensions, binary=binary, skips=skips)
+    source = FileSource(Path(data.pairs), num, seed, dimensions, binary=binary, skips=skips)
+    return replace(source, neutral=data.neutral, contrast=data.contrast) if isinstance(data, Data) else source
+
+
+def _turned(pairs: Sequence[PreferencePair], draws: torch.Generator) -> list[PreferencePair]:
+    """Each pair one way or the other."""
+    turn = torch.rand(len(pairs), generator=draws) < 0.5
+    return [pair.swapped() if flip else pair for pair, flip in zip(pairs, turn.tolist(), strict=True)]
 
 
 def _placed(sample: Sample, where: str, said: Mapping[str, str]) -> Sample:

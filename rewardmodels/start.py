@@ -13,7 +13,8 @@ from mmalign.shapes.worlds import WORLDS
 from rewardmodels.clips import VideoRule
 from rewardmodels.fresh import from_backbone
 from rewardmodels.kinds import kinds_of
-from rewardmodels.recipe import Model, RewardRecipe
+from rewardmodels.model_recipe import Model
+from rewardmodels.recipe import RewardRecipe
 from rewardmodels.scratch import build, settings_of
 from rewardmodels.settings import RewardSettings
 from rewardmodels.vlm import VlmReward, load_folder

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmalign.seeds import seed_of
-from rewardmodels.recipe import Lora, Model
+from rewardmodels.model_recipe import Lora, Model
 from rewardmodels.vlm import VlmReward
 
 VISION = ("visual", "vision_tower", "vision_model", "vision_embed_tokens")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from mmalign.config import Checkpoint, Section
-from rewardmodels.recipe import Budget, Data, Evaluation, Fraction, Lora, RewardOptimizer
+from rewardmodels.model_recipe import Lora
+from rewardmodels.recipe import Budget, Data, Evaluation, Fraction, RewardOptimizer, require_added
 
 if TYPE_CHECKING:
     from mmalign.types import Modality
@@ -178,4 +179,5 @@ class ClipRecipe(Section):
             )
         if self.data.labels == "binary" and loss == "choice":
             raise ValueError("pairs of good and bad items are no lists of candidates: use bradley_terry")
+        require_added(self.data, loss, self.method.label_dimensions, reads_prompt=self.model.reads_prompt)
         return self

@@ -18,7 +18,7 @@ from mmalign.seeds import seed_of
 from rewardmodels.clip.recipe import ClipModel, Part
 from rewardmodels.clip.towers import Stack
 from rewardmodels.clip.trained import ClipReward
-from rewardmodels.recipe import Lora
+from rewardmodels.model_recipe import Lora
 
 
 def tune(model: ClipReward, settings: ClipModel, *, scaled: bool, seed: int = 0) -> None:

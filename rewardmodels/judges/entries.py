@@ -117,6 +117,10 @@ LINES: Mapping[str, Mapping[str, Any]] = {
         "UnifiedReward, two images: which is better, in both orders", WINS, WITHIN, IMAGES, "MIT (code)",
         "CodeGoat24/UnifiedReward-2.0-qwen-7b", "16 GB", over_sets=True,
     ),
+    "unifiedreward-pair-video": _line(
+        "UnifiedReward, two videos as frames: which is better, in both orders", WINS, WITHIN, ("video",), "MIT (code)",
+        "CodeGoat24/UnifiedReward-2.0-qwen-7b", "16 GB", over_sets=True,
+    ),
     "unifiedreward-edit-pair": _line(
         "UnifiedReward-Edit, two edits of one picture: which is better, in both orders", WINS, WITHIN, EDITS,
         "MIT (code)", "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b", "17 GB", over_sets=True,

@@ -16,7 +16,8 @@ from rewardmodels.judges.verdict_recipe import (
     Fraction,
     JudgedPairs,
 )
-from rewardmodels.recipe import WORLDS, Lora, RewardOptimizer, require_judged
+from rewardmodels.model_recipe import Lora
+from rewardmodels.recipe import WORLDS, RewardOptimizer, require_judged
 
 
 class Start(Section):

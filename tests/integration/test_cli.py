@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmalign.__main__ import main
-from tests.integration.told import call, rows
+from tests.integration.told import call
 
 ROOT = Path(__file__).resolve().parents[2]
 HALVES = ("pairs", "heldout", "calibration")
@@ -185,19 +185,6 @@ def test_rank_of_four_way_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture
     table.write_text("a,b,v\nx,y,perhaps\n")
     assert call("evaluate", "rank", *words) == 2
     assert "'perhaps' is not understood" in capsys.readouterr().err
-
-
-def test_videoalign_goes_through_import_and_check(real_data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "v.jsonl"
-    assert call("data", "import", real_data / "videoalign" / "example.csv", "-o", out) == 0
-    found = rows(out)
-    assert len(found) == 3
-    assert all(Path(c["uri"]).is_file() for row in found for c in row["candidates"])
-    assert {note["dim"] for row in found for note in row["annotations"]} == {
-        "visual_quality",
-        "motion_quality",
-        "text_alignment",
-    }
 
 
 def test_ls_and_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,6 +81,21 @@ def test_bad_rows_are_told_and_nothing_at_all_is_an_error(
     assert "did you mean 'hpdv2" in capsys.readouterr().err
 
 
+def test_import_says_what_no_reward_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "Q? [Response 1]: yes [Response 2]: no"
+    message = [
+        {"role": "user", "content": [{"type": "image", "image": "1.png"}, {"type": "text", "text": words}]}
+    ]
+    path = write_json(
+        tmp_path / "t.json", [{"message": message, "question": "Q?", "answer": "<answer>1</answer>"}]
+    )
+    assert call("data", "import", "r1-reward", path, "-o", tmp_path / "o.jsonl") == 0
+    assert "note: 1 of them are checked, but no reward is given them" in capsys.readouterr().out
+    row = {"prompt": "p", "file_path": ["a", "b"], "human_preference": [1, 0]}
+    assert call("data", "import", "hpdv2", write_json(path, [row]), "-o", tmp_path / "o.jsonl") == 0
+    assert "no reward" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_bad_line_costs_export_and_votes_itself_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

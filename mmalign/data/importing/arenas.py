@@ -133,7 +133,8 @@ FORMATS = (
            names("left_model right_model source_prompt target_prompt"), "CC-BY-4.0"),
     Format("genai-bench-video", "GenAI-Bench v1, videos", (names("prompt left_video right_video vote_type"),),
            genai_bench, names("left_model right_model"), "CC-BY-4.0"),
-    Format("mmrb2", "t2i.json, edit.json, interleaved.json, reasoning.json: chosen with strength",
+    Format("mmrb2", "t2i.json, edit.json, interleaved.json, reasoning.json: chosen with strength; texts, "
+           "several pictures and references go to no reward",
            (names("response_a response_b chosen"), names("response_a response_b human_preference")), mmrb2,
            names("id pair_id prompt_source prompt_content prompt_metadata human_annotations"), "CC-BY-NC-4.0",
            inside="pairs"),

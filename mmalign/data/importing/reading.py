@@ -40,6 +40,8 @@ class Outcome:
     num_comparisons: int = 0
     num_bad: int = 0
     num_repeated: int = 0
+    num_not_for_rewards: int = 0
+    """Of the comparisons."""
     bad: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     unknown_columns: set[str] = field(default_factory=set)
@@ -153,6 +155,7 @@ def _comparisons(
             complain(row.where, in_words(problem, row, chosen, lambda one: chosen.convert(one, place)))
             continue
         told.num_comparisons += 1
+        told.num_not_for_rewards += not made.is_for_rewards
         yield made
 
 

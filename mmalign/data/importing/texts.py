@@ -192,6 +192,6 @@ FORMATS = (
     Format("unifiedreward", "LLaVA conversations: a better one of two, or scores, in words",
            (names("conversations"),), conversations, names("id image images video videos"), "MIT", verified=False,
            any_fields=True),
-    Format("r1-reward", "message, question, answer 1 or 2: answers in words", (names("message question answer"),),
-           r1_reward, names("id"), "Apache-2.0"),
+    Format("r1-reward", "message, question, answer 1 or 2: answers in words, which go to no reward",
+           (names("message question answer"),), r1_reward, names("id"), "Apache-2.0"),
 )  # fmt: skip

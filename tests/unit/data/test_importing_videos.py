@@ -205,6 +205,30 @@ def test_mmrb2_strength_and_annotators(tmp_path: Path) -> None:
     ]
 
 
+def test_what_no_reward_is_given_is_counted(tmp_path: Path) -> None:
+    def row(name: str, a: list[list[str]], *shown: str) -> dict[str, object]:
+        answers = {"response_a": {"model": "x", "response_content": a},
+                   "response_b": {"model": "y", "response_content": [["image", "2.png"]]}}  # fmt: skip
+        prompt = [*(["image", one] for one in shown), ["text", "make it red"]]
+        return {"pair_id": name, "prompt_source": "emu", "prompt_content": prompt, "chosen": "A", **answers}
+
+    one, two = [["image", "1.png"]], [["image", "1.png"], ["image", "3.png"]]
+    rows = [
+        row("alone", one, "s.png"),
+        row("references", one, "s.png", "t.png"),
+        row("several", two),
+        row("words", [["text", "no"]]),
+    ]
+    outcome = reading.Outcome()
+    path = write_json(tmp_path / "edit.json", {"pairs": rows})
+    found = list(reading.read(path, format="mmrb2", root=tmp_path, split="train", outcome=outcome))
+    assert {made.id: made.is_for_rewards for made in found} == {
+        "mmrb2-alone": True, "mmrb2-references": False, "mmrb2-several": False, "mmrb2-words": False,
+    }  # fmt: skip
+    assert (outcome.num_comparisons, outcome.num_not_for_rewards) == (4, 3)
+    assert all("no reward" in about for name, about in listing() if name in ("mmrb2", "r1-reward"))
+
+
 def test_visionreward_checklist(tmp_path: Path) -> None:
     row = {"internal_id": "7", "url": "u", "prompt": "p", "image": hub_image(5),
            "annotation": {"symmetry": 1, "detail realism": -3, "object pairing": 1}, "meta_result": [1, 0, 1],

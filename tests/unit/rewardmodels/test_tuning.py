@@ -10,8 +10,8 @@ import torch
 
 import rewardmodels
 from mmalign.types import Sample
+from rewardmodels.model_recipe import Model
 from rewardmodels.reading import read_samples
-from rewardmodels.recipe import Model
 from rewardmodels.tuning import merged, tune
 from rewardmodels.vlm import VlmReward
 from tests.unit.rewardmodels.tiny import SIZES, tiny_family

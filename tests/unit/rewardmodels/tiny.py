@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmalign.shapes import vocabulary
-from rewardmodels.recipe import Model, Scratch
+from rewardmodels.model_recipe import Model, Scratch
 from rewardmodels.scratch import build
 from rewardmodels.vlm import VlmReward
 

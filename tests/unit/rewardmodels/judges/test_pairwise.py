@@ -85,6 +85,29 @@ def test_an_unreadable_order_is_a_reason_and_harms_no_other() -> None:
     assert consistency(decisions).failed == 4
 
 
+def test_of_two_videos_the_livelier_wins_by_the_published_sentences() -> None:
+    still = torch.full((4, 3, 8, 8), 0.5)
+    lively = still + torch.tensor([0.0, 0.2, 0.0, 0.2]).view(4, 1, 1, 1)
+
+    def say(question: Question, how: Sampling) -> str:
+        frames = torch.stack([picture.flatten()[0] for picture in question.pictures])
+        first, second = (float(half.std()) for half in frames.chunk(2))
+        if abs(first - second) < 0.01:
+            return "Both move alike. Both videos are equally good."
+        better, worse = (1, 2) if first > second else (2, 1)
+        return f"Video {worse} stands still. Video {better} is better than Video {worse}."
+
+    videos = [Sample("a fox runs", media) for media in (lively, still, still.clone())]
+    made = judge(say, config="unifiedreward-pair-video")
+    decisions = made.compare([(videos[0], videos[1]), (videos[1], videos[0]), (videos[1], videos[2])])
+    assert [one.probability for one in decisions] == [1.0, 0.0, 0.5] and all(
+        one.consistent for one in decisions
+    )
+    assert WinRate(made)(samples=videos).overall.tolist() == [1.0, 0.25, 0.25]
+    (picture,) = made.compare([(LIGHT, DARK)])
+    assert math.isnan(picture.probability) and "image" in str(picture.reason)
+
+
 def test_probabilities_of_both_orders_cancel_a_liking_for_the_first_place() -> None:
     def weigh(question: Question, word: str) -> float:
         first, second = shades(question)

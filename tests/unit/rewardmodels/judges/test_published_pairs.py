@@ -74,10 +74,17 @@ def test_flex_is_half_win_rate_and_half_categories_in_a_group() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["unifiedreward-think-video", "unifiedreward-flex-video", "unifiedreward-share-video"]
+    "name",
+    [
+        "unifiedreward-pair-video",
+        "unifiedreward-think-video",
+        "unifiedreward-flex-video",
+        "unifiedreward-share-video",
+    ],
 )
 def test_of_two_videos_the_frames_come_first_one_after_the_other(name: str) -> None:
     texts = {
+        "unifiedreward-pair-video": "Video 1 moves smoothly. Video 1 is better than Video 2.",
         "unifiedreward-think-video": "<answer>Video 1 is better</answer>",
         "unifiedreward-flex-video": flex(1, 1, 1, 1, noun="Video"),
         "unifiedreward-share-video": shares(0.6, 0.6, 0.6, noun="Video"),

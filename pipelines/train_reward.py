@@ -40,7 +40,7 @@ from rewardmodels.examination import (
     tie_threshold,
 )
 from rewardmodels.kinds import require_kinds
-from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe, places_of
+from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe, places_of, require_own
 from rewardmodels.settings import RewardSettings
 from rewardmodels.sources import FileSource, PairSource, law_of, source_of
 from rewardmodels.start import build_model
@@ -87,9 +87,10 @@ def train(
 
 
 def require_data(data: Data) -> None:
-    """ValueError for pairs that are neither a built-in world nor a file."""
+    """ValueError for pairs that are neither a built-in world nor a file, or of a file and measured on a world."""
     named = {f"data.{key}": name for key, name in places_of(data).items()}
     checks.require_files(named, tuple(WORLDS))
+    require_own(data)
 
 
 def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, RewardTraining]:

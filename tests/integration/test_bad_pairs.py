@@ -21,7 +21,7 @@ from mmalign.train.trackers import read_metrics
 from pipelines import train_reward
 from rewardmodels.sources import FileSource, PairSource
 from rewardmodels.training import RewardTraining
-from tests.integration.test_train_reward import RECIPE, TINY, quiet, weights
+from tests.integration.test_train_reward import OWN, RECIPE, TINY, quiet, weights
 from tests.unit.rewardmodels.test_training import recipe as small_recipe
 from tests.unit.rewardmodels.tiny import tiny_reward
 
@@ -43,7 +43,7 @@ def spoiled(path: Path) -> dict[int, str]:
 
 
 def options(path: Path, *more: str) -> list[str]:
-    return [*TINY, f"data.pairs={path}", "data.comparisons_per_bundle=3", *more]
+    return [*TINY, *OWN, f"data.pairs={path}", "data.comparisons_per_bundle=3", *more]
 
 
 def test_a_bad_line_and_two_broken_pictures_cost_themselves_only(tmp_path: Path) -> None:

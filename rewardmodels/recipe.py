@@ -294,7 +294,10 @@ class Budget(Section):
 
 
 class Evaluation(Section):
-    """Held-out pair accuracy every so many updates on `num_prompts`, at the end on `final_prompts`."""
+    """Held-out pair accuracy every so many updates on `num_prompts`, at the end on `final_prompts`; calibration is on
+    as many. Of a file these are at most so many of its prompts, drawn once and for all: every time, and in every run,
+    the same.
+    """
 
     every: PositiveInt | None = 100
     num_prompts: PositiveInt = 56

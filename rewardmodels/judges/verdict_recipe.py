@@ -70,7 +70,9 @@ class Budget(Section):
 
 
 class Evaluation(Section):
-    """Held-out pairs of shapes: every so many iterations on `num_prompts`, before and after on `final_prompts`."""
+    """Held-out pairs: every so many iterations on `num_prompts`, before and after on `final_prompts`. Of a file these
+    are at most so many of its prompts, drawn once and for all: every time, and in every run, the same.
+    """
 
     every: PositiveInt | None = 50
     num_prompts: PositiveInt = 56

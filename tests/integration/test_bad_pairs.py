@@ -203,7 +203,7 @@ def test_parquet_is_read_in_the_order_of_lines(tmp_path: Path, monkeypatch: pyte
     write_parquet(table, read_jsonl(path))
     lines, rows = (FileSource(file, 4, 3, ("overall",)) for file in (path, table))
     assert bundles(lines) == bundles(rows)
-    assert [pair.labels for pair in lines.all()] == [pair.labels for pair in rows.all()]
+    assert [pair.labels for pair in lines.heldout()] == [pair.labels for pair in rows.heldout()]
     assert len(rows.rows._groups._kept) == 1  # type: ignore[attr-defined]
 
 
@@ -238,11 +238,11 @@ def test_lines_of_any_rubbish_are_one_reason_each(tmp_path: Path) -> None:
     path.write_bytes("\n".join([*good, "", *rubbish]).encode() + b"\n\xff\xfe{")
     skips = Skips()
     source = FileSource(path, 20, 0, ("overall",), skips=skips)
-    assert len(source.all()) == 3
+    assert len(source.heldout()) == 3
     skips.settle()
     assert skips.read == 14 and skips.lines == 11 and skips.reasons[-1].startswith("train.jsonl:")
     with pytest.raises(ValueError, match=r"train.jsonl:5: .*find all bad lines"):
-        FileSource(path, 20, 0, ("overall",)).all()
+        FileSource(path, 20, 0, ("overall",)).heldout()
 
 
 def test_counts_are_added_up_over_processes() -> None:

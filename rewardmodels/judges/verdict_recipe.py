@@ -26,7 +26,9 @@ class Judge(Section):
 
 
 class JudgedPairs(PairData):
-    """The data of a judge; the built-in worlds keep their held-out prompts apart themselves."""
+    """The data of a judge; the built-in worlds keep their held-out prompts apart themselves. Judges of probabilities
+    and checklists are measured on half of the held-out prompts, and calibrated on the other half.
+    """
 
     @model_validator(mode="after")
     def _apart(self) -> JudgedPairs:

@@ -148,7 +148,7 @@ def test_a_file_gives_the_same_pairs_in_epochs(tmp_path: Path) -> None:
     epochs = [source.bundle(number, 0.0) for number in (0, 1)]
     assert sorted(pair.group for pair in epochs[0]) == sorted(pair.group for pair in epochs[1])
     assert [pair.group for pair in epochs[0]] != [pair.group for pair in epochs[1]]
-    assert len(source.all()) == 7 * 3
+    assert len(source.heldout()) == 7 * 3
     loss = loss_of(Method(), torch.randn(21, 1), epochs[0], *distinct(epochs[0])[1:])
     assert loss.per_sample.shape == (21,)
 

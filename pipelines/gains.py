@@ -37,17 +37,21 @@ class OfPairs:
 
 
 def heldout(
-    data: PairData, seed: int, judge: RewardModel | OfPairs, *, num_prompts: int, half: Half = "evaluation"
+    data: PairData, seed: int, judge: RewardModel | OfPairs, *, num_prompts: int, half: Half | None = None
 ) -> Judged | None:
-    """Held-out pairs with what a judge says of them; what it cannot judge is a tie, and wrong. None without any."""
+    """Held-out pairs of so many prompts with what a judge says of them; what it cannot judge is a tie, and wrong. None
+    without any. `half` is for judges that are calibrated on one half and measured on the other; others are measured on
+    all of a file.
+    """
     place = data.heldout
     if place is None:
         return None
     if place not in WORLDS:
-        return _of_file(judge, Path(place), seed)
+        return _of_file(judge, Path(place), seed, num_prompts, half)
     ask = partial(
-        judge_world, half=half, num_prompts=num_prompts, law=law_of(data.shapes), world=WORLDS[place]
-    )
+        judge_world, half=half or "evaluation", num_prompts=num_prompts, law=law_of(data.shapes),
+        world=WORLDS[place],
+    )  # fmt: skip
     if isinstance(judge, OfPairs):
         return in_pairs(judge.prefer, ask)
     return unjudged_as_ties(ask(judge)["overall"])
@@ -73,15 +77,23 @@ def in_pairs(prefer: Prefer, ask: Callable[[RewardModel], Mapping[str, Judged]])
     return replace(found, score_a=chance - 0.5, score_b=torch.zeros_like(chance))
 
 
-def _of_file(judge: RewardModel | OfPairs, path: Path, seed: int) -> Judged:
-    """The pairs of a file that have a label; those that cannot be judged stand as ties."""
+def _of_file(
+    judge: RewardModel | OfPairs, path: Path, seed: int, num_prompts: int, half: Half | None
+) -> Judged | None:
+    """The pairs of a file that have a label; those that cannot be judged stand as ties. None where nothing falls to the
+    half for calibration, without which a judge can do.
+    """
     skips = Skips()
-    pairs = FileSource(path, 1, seed, ("overall",), skips=skips).all()
+    pairs = FileSource(path, 1, seed, ("overall",), skips=skips).heldout(num_prompts, half)
     skips.settle()
     skips.require_few(str(path), last=True)
-    pairs = [pair for pair in pairs if "overall" in pair.labels]
+    if not pairs and half == "calibration":
+        return None
     if not pairs:
-        raise ValueError(f"{path} holds no pair with a label of 'overall': nothing to measure on")
+        where = "" if half is None else " in the half of its prompts that is measured on"
+        raise ValueError(
+            f"{path} holds no pair with a label of 'overall'{where}: nothing to measure on; give pairs of more prompts"
+        )
     gap = _gaps(judge, pairs).double()
     label = torch.tensor([pair.labels["overall"] for pair in pairs], dtype=torch.float64)
     groups = tuple(pair.group or pair.prompt for pair in pairs)

@@ -20,7 +20,7 @@ from rewardmodels.judges.recipes import SCHEMAS, AnyJudge, kind_of
 from rewardmodels.judges.text_recipe import TextRecipe
 from rewardmodels.judges.verdict_recipe import JudgeRecipe
 from rewardmodels.plural_recipe import PluralRecipe
-from rewardmodels.recipe import RATING_LOSSES, WORLDS, PairData, RewardRecipe, places_of
+from rewardmodels.recipe import RATING_LOSSES, WORLDS, PairData, RewardRecipe, places_of, require_own
 from rewardmodels.recipe import Budget as PairBudget
 from rewardmodels.settings import record_of
 
@@ -107,7 +107,10 @@ def require_data(recipe: AnyRecipe) -> None:
 
 
 def require_kinds(recipe: Trained | AnyJudge) -> None:
-    """ValueError for files of another kind than the model or the judge judges, which the recipe or its start says."""
+    """ValueError for files of another kind than the model or the judge judges, which the recipe or its start says, and
+    for a file that would be measured on a built-in world.
+    """
+    require_own(recipe.data)
     if all(name in WORLDS for name in places_of(recipe.data).values()):
         return
     from rewardmodels import kinds  # imports torch

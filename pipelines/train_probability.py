@@ -2,14 +2,19 @@
 
 Output folder: `config.yaml`, `quality.json` (held-out pair accuracy before and after with intervals, beside the best
 that anyone can expect where the world is built in, three-way with ties up to `tie_threshold`; and the paired gain) and
-`judge/`, which `--reward runs/.../judge` and `rewardmodels.load` read. A training has `metrics.jsonl` and
-`checkpoints/` beside them, a checklist `weights.json`, the `weights_file` of that checklist wherever it is used.
+`judge/`, which `--reward runs/.../judge` and `rewardmodels.load` read, with its temperature and tie threshold. A
+training has `metrics.jsonl` and `checkpoints/` beside them, a checklist `weights.json`, the `weights_file` of that
+checklist wherever it is used.
+
+Held-out prompts are halved, those of a file by name: one half is measured on, what says how sure the judge is (the
+temperature; of a judge of pairs the tie threshold alone) is fitted on the other.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ from torch import Tensor
 
 from mmalign.config import load_config
 from mmalign.shapes.worlds import WORLDS
+from mmalign.stats.calibration import fit_temperature
 from mmalign.train.loop import Trainer
 from mmalign.train.skips import Skips, samples_of, usable
 from mmalign.types import Sample
@@ -38,6 +44,7 @@ from pipelines.runs import (
 from rewardmodels.batching import prepare
 from rewardmodels.examination import Half, Judged, tie_threshold
 from rewardmodels.judges import trainable
+from rewardmodels.judges.calibration import UNFITTED, Calibration
 from rewardmodels.judges.checklist import ChecklistReward
 from rewardmodels.judges.learner import Learner
 from rewardmodels.judges.pairwise import PairJudge
@@ -76,9 +83,11 @@ def run(config: str | Path, overrides: Sequence[str] = (), *, say: Say = print) 
     counters = Trainer(task, run_of, processes).train()
     require_learned(counters, recipe.data.pairs)
     with task.result():
-        after, threshold = measured(recipe, judge), fitted_threshold(recipe, judge)
-    quality = compared(before, after, tie_threshold=threshold) | {
-        "tie_threshold": threshold,
+        after, judge.calibration = measured(recipe, judge), calibrated(recipe, judge)
+    if processes.is_main:
+        trainable.write_calibration(judge, folder / "judge")
+    quality = compared(before, after, tie_threshold=judge.calibration.tie_threshold) | {
+        **asdict(judge.calibration),
         "updates": counters.updates,
         "seconds": round(counters.seconds),
         "threads": torch.get_num_threads(),
@@ -109,13 +118,14 @@ def run_checklist(config: str | Path, overrides: Sequence[str] = (), *, say: Say
         skips.settle()
         skips.require_few(recipe.data.pairs, last=True)
     used = judge.learn(pairs, ridge=recipe.method.ridge)
-    after = measured(recipe, judge)
+    after, judge.calibration = measured(recipe, judge), calibrated(recipe, judge)
     judge.save_weights(folder / "weights.json")
     path = recipe.judge.path
     there = str(Path(path).resolve()) if Path(path).is_dir() else path
     own = trainable.is_reward_model(path)  # it has new words, so its weights are nowhere else
     trainable.save(judge, folder / "judge", model=None if own else there)
-    quality = compared(before, after) | {
+    quality = compared(before, after, tie_threshold=judge.calibration.tie_threshold) | {
+        **asdict(judge.calibration),
         "weights": dict(zip(judge.dimensions, judge.weights, strict=True)),
         "pairs": len(pairs),
         "pairs_used": used,
@@ -154,12 +164,21 @@ def measured(
     return {} if found is None else {NAME: found}
 
 
-def fitted_threshold(recipe: AnyRecipe, judge: Judge) -> float:
-    """The difference up to which a tie is best said, from prompts of their own; 0 where nobody answers with ties."""
-    if recipe.data.heldout not in WORLDS or recipe.data.shapes.theta == 1.0:
-        return 0.0
-    found = measured(recipe, judge, half="calibration")[NAME]
-    return tie_threshold(found.gap, found.label)
+def calibrated(recipe: AnyRecipe, judge: Judge) -> Calibration:
+    """Temperature and tie threshold by prompts that are not measured on; where there are none, what nobody fitted.
+
+    Pairs that cannot be judged stand as ties, which they are at every threshold and temperature: they move neither.
+    """
+    pairs, tied = isinstance(judge, PairJudge), recipe.data.shapes.theta != 1.0
+    if pairs and recipe.data.heldout in WORLDS and not tied:
+        return UNFITTED  # there is nothing to fit
+    found = measured(recipe, judge, half="calibration").get(NAME)
+    if found is None:
+        return UNFITTED
+    threshold = tie_threshold(found.gap, found.label)
+    if pairs or not bool(found.gap.any()):
+        return Calibration(tie_threshold=threshold)
+    return Calibration(fit_temperature(found.gap.numpy(), found.label.numpy()), threshold)
 
 
 def examined(recipe: ProbabilityRecipe, judge: Judge, num_prompts: int) -> dict[str, float]:

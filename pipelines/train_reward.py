@@ -34,7 +34,6 @@ from rewardmodels.examination import (
     accuracy,
     calibration_error,
     fit_weights,
-    half_of_group,
     judge_pairs,
     judge_world,
     tie_threshold,
@@ -42,7 +41,7 @@ from rewardmodels.examination import (
 from rewardmodels.judges.critiqued import JOINED, CritiquedSource, GivenCritiques
 from rewardmodels.judges.wording import wording
 from rewardmodels.kinds import require_kinds
-from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe, places_of
+from rewardmodels.recipe import LEVEL_LOSSES, Data, RewardRecipe, places_of, require_own
 from rewardmodels.settings import RewardSettings
 from rewardmodels.sources import FileSource, PairSource, law_of, source_of
 from rewardmodels.start import build_model
@@ -89,9 +88,10 @@ def train(
 
 
 def require_data(data: Data) -> None:
-    """ValueError for pairs that are neither a built-in world nor a file."""
+    """ValueError for pairs that are neither a built-in world nor a file, or of a file and measured on a world."""
     named = {f"data.{key}": name for key, name in places_of(data).items()}
     checks.require_files(named, tuple(WORLDS))
+    require_own(data)
 
 
 def compose(recipe: RewardRecipe, processes: Processes) -> tuple[Trainer, RewardTraining]:
@@ -129,10 +129,10 @@ def judged(
     num_prompts: int,
     left_out: dict[str, int] | None = None,
 ) -> dict[str, Judged]:
-    """The held-out or calibration pairs with the model's scores by dimension, if the recipe has any.
+    """The held-out or calibration pairs of so many prompts with the model's scores by dimension, if there are any.
 
-    `overall` comes first where it was labelled; without it the dimensions stand for themselves. How many lines and
-    pairs of a file could not be used is told in `left_out`.
+    `overall` comes first where it was labelled; without it the dimensions stand for themselves. How many lines of
+    a file, and labels of what was drawn of it, could not be used is told in `left_out`.
     """
     data = recipe.data
     place = data.heldout if half == "evaluation" else data.calibration
@@ -144,17 +144,24 @@ def judged(
             model, half, num_prompts=num_prompts, law=law_of(data.shapes), world=WORLDS[place],
             dimensions=dimensions,
         )  # fmt: skip
+    if isinstance(recipe, ClipRecipe):
+        dimensions = (
+            recipe.method.dimensions
+        )  # a prompt that is labelled otherwise takes no place among the few
     skips = Skips()
-    pairs = FileSource(Path(place), data.comparisons_per_bundle, recipe.seed, dimensions, skips=skips).all()
+    source = FileSource(Path(place), data.comparisons_per_bundle, recipe.seed, dimensions, skips=skips)
+    own = (
+        half if data.heldout == data.calibration else None
+    )  # one file for both: each gets the prompts of its half
+    pairs = source.heldout(num_prompts, own)
     skips.settle()
     skips.require_few(place, last=True)
-    if data.heldout == data.calibration:  # one file for both: each gets the prompts of its half
-        pairs = [pair for pair in pairs if half_of_group(pair.group or pair.prompt) == half]
     refusals: Counter[str] = Counter()
     found = {dim: judge_pairs(model, pairs, dimension=dim, refusals=refusals) for dim in dimensions}
     known = sum(len(pair.labels) for pair in pairs)
     lost = known - sum(len(one.label) for one in found.values())
-    if known and (lost == known or lost > FREE + MOST * known):
+    few = len({pair.group for pair in pairs}) == num_prompts  # of which all may be broken by chance
+    if known and ((lost == known and not few) or lost > FREE + MOST * known):
         raise ValueError(
             f"{place}: {lost} of {known} held-out labels could not be judged ({_most_said(refusals)}): look the "
             "file over with `mmalign data check`, and whether the model judges what it holds"

@@ -2,7 +2,8 @@
 
 Output folder: `config.yaml`, `warm-up/` and `metrics.jsonl` of the two stages, `quality.json` (held-out pair accuracy
 of what the judge writes, before and after reinforcement with intervals, and the paired gain) and `judge/`, which
-`--reward runs/.../judge` and `rewardmodels.load` read.
+`--reward runs/.../judge` and `rewardmodels.load` read. All of a held-out file is measured on: no temperature and no tie
+threshold is fitted.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Shapes(Section):
 
 class PairData(Section):
     """`shapes`, `shapes-edits`, `shapes-videos`, or files of comparisons (mmalign.pref/1 JSONL or parquet) to learn
-    from and to measure on; `heldout: null` measures nothing.
+    from and to measure on; `heldout: null` measures nothing. What learns from a file is measured on a file.
     """
 
     pairs: str = "shapes"
@@ -69,7 +69,8 @@ class PairData(Section):
 class Data(PairData):
     """Pairs or ratings to learn from, to measure and to calibrate on.
 
-    Calibration prompts are not the held-out ones; of one file for both, each gets half of the prompts. `binary`
+    Calibration prompts are not the held-out ones; of one file for both, each gets half of the prompts. `calibration:
+    null` leaves scores as they come, at temperature 1 and without ties. `binary`
     labels single items as good or bad and makes pairs of any two, also across prompts (SoliReward); the loss `binary`
     and `method.absolute` read these labels themselves. Other losses of ratings read ratings whatever is said here.
 
@@ -123,6 +124,19 @@ def places_of(data: PairData) -> dict[str, str]:
     if isinstance(data, Data):
         places["calibration"] = data.calibration
     return {key: name for key, name in places.items() if name is not None}
+
+
+def require_own(data: PairData) -> None:
+    """ValueError for pairs of a file that would be measured or calibrated on toys: their figures would say nothing."""
+    if data.pairs in WORLDS:
+        return
+    toys = [f"data.{key}={name}" for key, name in places_of(data).items() if name in WORLDS]
+    if toys:
+        both = " (one file for both is split by prompt)" if isinstance(data, Data) else ""
+        raise ValueError(
+            f"data.pairs={data.pairs} is a file, and {' and '.join(toys)} would be drawn from a built-in world of "
+            f"toys: name a file of pairs that training does not hold{both}, or null to leave it out"
+        )
 
 
 def require_judged(data: PairData, kinds: Collection[str], mend: str, *, who: str = "the judge") -> None:
@@ -248,7 +262,10 @@ class Budget(Section):
 
 
 class Evaluation(Section):
-    """Held-out pair accuracy every so many updates on `num_prompts`, at the end on `final_prompts`."""
+    """Held-out pair accuracy every so many updates on `num_prompts`, at the end on `final_prompts`; calibration is on
+    as many. Of a file these are at most so many of its prompts, drawn once and for all: every time, and in every run,
+    the same.
+    """
 
     every: PositiveInt | None = 100
     num_prompts: PositiveInt = 56

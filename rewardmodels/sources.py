@@ -7,6 +7,7 @@ it is asked for, so the position in the data is one number. Files are not held i
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ from mmalign.shapes.worlds import WORLDS, World
 from mmalign.train.skips import WHERE, Skips
 from mmalign.types import Comparison, PreferencePair, Sample
 from rewardmodels import twins
+from rewardmodels.examination import Half, half_of_group
 from rewardmodels.losses import RATINGS
 from rewardmodels.ratings import cross_pairs, rated_samples
 from rewardmodels.recipe import Data, PairData, Shapes
@@ -199,9 +201,25 @@ class FileSource:
             )
         return made
 
-    def all(self) -> list[PreferencePair]:
-        """Every pair of the file in order, for evaluation."""
-        return [pair for row in range(len(self.rows)) for pair in self._read(row, self._pairs)]
+    def heldout(self, num_groups: int | None = None, half: Half | None = None) -> list[PreferencePair]:
+        """Pairs to measure on, in the order of the file: of all its groups (prompts), or of those of a half, at most so
+        many. Which they are is drawn once and for all, so every evaluation has the same ones, and fewer are some of
+        them. Every line is read, and told where it is bad; pairs of other groups are not kept.
+        """
+        taken: dict[str, list[tuple[int, PreferencePair]]] = {}
+        latest: list[tuple[int, str]] = []  # a heap: of what is taken, the latest in the drawn order on top
+        for row in range(len(self.rows)):
+            for pair in self._read(row, self._pairs):
+                group = pair.group or pair.prompt
+                if group not in taken and half in (None, half_of_group(group)):
+                    taken[group] = []
+                    heapq.heappush(latest, (-seed_of("heldout-groups", group), group))
+                    if num_groups is not None and len(latest) > num_groups:
+                        del taken[heapq.heappop(latest)[1]]
+                if group in taken:
+                    taken[group].append((row, pair))
+        found = [one for pairs_of_group in taken.values() for one in pairs_of_group]
+        return [pair for _, pair in sorted(found, key=lambda one: one[0])]
 
     def _places(self, number: int) -> Iterator[tuple[int, bool]]:
         """The rows of a bundle, and whether they are read for the first time."""

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from mmalign.types import PreferencePair, Sample
+from rewardmodels.judges.calibration import UNFITTED, Calibration, probability
 from rewardmodels.judges.chat import Engine, Review, Words
 from rewardmodels.judges.settings import Checklist, JudgeFile
 from rewardmodels.judges.speaking import (
@@ -55,9 +56,10 @@ class ChecklistReward:
     wording: Wording
     weights: tuple[float, ...] = ()
     differentiable: bool = False
+    calibration: Calibration = UNFITTED
 
     name, modalities = own_name, own_modalities
-    review, __call__ = reviews, scores
+    review, __call__, probability = reviews, scores, probability
 
     def __post_init__(self) -> None:
         if not self.weights:

@@ -20,6 +20,7 @@ from statistics import fmean
 
 from mmalign.types import Modality, Sample, Scores, content_of
 from rewardmodels.batching import prepare
+from rewardmodels.judges.calibration import UNFITTED, Calibration
 from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling, Words, ask
 from rewardmodels.judges.settings import JudgeFile, Pair
 from rewardmodels.judges.speaking import Shown, collected, own_modalities, own_name, share_of, show
@@ -91,6 +92,7 @@ class PairJudge:
     pair: Pair
     wording: Wording
     seed: int = 0
+    calibration: Calibration = UNFITTED
 
     name, modalities = own_name, own_modalities
 

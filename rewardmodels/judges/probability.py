@@ -21,6 +21,7 @@ from itertools import combinations
 from typing import Protocol
 
 from mmalign.types import Sample
+from rewardmodels.judges.calibration import UNFITTED, Calibration, probability
 from rewardmodels.judges.chat import Echo, Engine, Question, Review, Sampling, Words
 from rewardmodels.judges.settings import Digits, JudgeFile, YesNo
 from rewardmodels.judges.settings import Echo as EchoSettings
@@ -58,10 +59,11 @@ class YesNoReward:
     engine: Engine
     asked: YesNo
     seed: int = 0
+    calibration: Calibration = UNFITTED
 
     name, modalities = own_name, own_modalities
     dimensions = property(_one)
-    review, __call__ = reviews, scores
+    review, __call__, probability = reviews, scores, probability
 
     def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         made: list[Review | None] = [None] * len(shown)
@@ -141,10 +143,11 @@ class DigitReward:
     _: KW_ONLY
     engine: Engine
     asked: Digits
+    calibration: Calibration = UNFITTED
 
     name, modalities = own_name, own_modalities
     dimensions = property(_one)
-    review, __call__ = reviews, scores
+    review, __call__, probability = reviews, scores, probability
 
     def judge(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         asked = [one for pair in zip(shown, samples, strict=True) for one in self.questions(*pair)]

@@ -5,7 +5,8 @@
 
 Folder layout: a plain VLM checkpoint with its processor, `judge.yaml` (`settings.JudgeFile`), `question.txt` (the text
 it asks; `question.NAME.txt` where it asks several) and `reward_config.json`, which may name another folder or hub id
-that holds the weights.
+that holds the weights, and where scores can be calibrated holds how they were (`calibration`): those of token
+probabilities and checklists. Judges that write fit no temperature and no tie threshold.
 
 Legend: no tensors but weights.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from mmalign.types import RewardModel
 from rewardmodels.clip.weights import aligned
 from rewardmodels.folders import CONFIG, HEAD, pixels_record, plain_state, quiet
 from rewardmodels.judges.adapters import Opened, open_model
+from rewardmodels.judges.calibration import Calibration
 from rewardmodels.judges.checklist import ChecklistReward
 from rewardmodels.judges.load import build, load_judge
 from rewardmodels.judges.local import LocalEngine
@@ -38,10 +41,12 @@ from rewardmodels.judges.text import TextReward
 from rewardmodels.judges.verdict_model import add_words
 from rewardmodels.judges.wording import Wording
 from rewardmodels.judges.writing import examples, pieces
+from rewardmodels.settings import record_of
 from rewardmodels.vlm import VlmReward
 from rewardmodels.vlm import load_folder as load_reward
 
-Judge = YesNoReward | DigitReward | PairJudge | ChecklistReward | TextReward | PrincipleReward
+Calibrating = YesNoReward | DigitReward | PairJudge | ChecklistReward
+Judge = Calibrating | TextReward | PrincipleReward
 FAMILY, JUDGE, QUESTION, SCHEMA = "judge", "judge.yaml", "question.txt", "mmalign.judge/1"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 ANSWER = "<|Reward|>"
@@ -147,8 +152,19 @@ def save(judge: Judge, folder: str | Path, *, model: str | None = None) -> Path:
     for name, wording in _wordings(judge).items():
         (target / name).write_text(wording.text + "\n", encoding="utf-8")
     record = {"schema": SCHEMA, "family": FAMILY, "name": judge.settings.name, "model": model}
-    (target / CONFIG).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _write(record, target)
+    write_calibration(judge, target)
     return target
+
+
+def write_calibration(judge: Judge, folder: Path) -> None:
+    """What was fitted on the scores of a judge that is saved already."""
+    if isinstance(judge, Calibrating):
+        _write(record_of(folder / CONFIG) | asdict(judge.calibration), folder)
+
+
+def _write(record: Mapping[str, Any], folder: Path) -> None:
+    (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _wordings(judge: Judge) -> dict[str, Wording]:
@@ -183,9 +199,11 @@ def load_folder(
     path: str | Path, *, batch_size: int = 8, device: str = "cpu", dtype: str = "float32",
     weights_file: str | None = None, min_mass: float | None = None,
 ) -> RewardModel | PairJudge:  # fmt: skip
-    """What `save` wrote; the same judge, to the last bit."""
+    """What `save` wrote; the same judge, to the last bit. With weights of another file a checklist has other scores,
+    and so no calibration.
+    """
     folder = Path(path)
-    record: Mapping[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    record = record_of(folder / CONFIG)
     if record.get("schema") != SCHEMA:
         raise ValueError(f"{folder / CONFIG} is no {SCHEMA}: train it again, or update mmalign")
     made = load_judge(
@@ -194,4 +212,6 @@ def load_folder(
     )  # fmt: skip
     model: nn.Module = made.engine.model  # type: ignore[union-attr]
     aligned(model)
+    if isinstance(made, Calibrating) and weights_file is None:
+        made.calibration = Calibration.of(record)
     return made

@@ -26,7 +26,9 @@ class Judge(Section):
 
 
 class JudgedPairs(PairData):
-    """The data of a judge; the built-in worlds keep their held-out prompts apart themselves."""
+    """The data of a judge; the built-in worlds keep their held-out prompts apart themselves. Judges of probabilities
+    and checklists are measured on half of the held-out prompts, and calibrated on the other half.
+    """
 
     @model_validator(mode="after")
     def _apart(self) -> JudgedPairs:
@@ -71,7 +73,9 @@ class Budget(Section):
 
 
 class Evaluation(Section):
-    """Held-out pairs of shapes: every so many iterations on `num_prompts`, before and after on `final_prompts`."""
+    """Held-out pairs: every so many iterations on `num_prompts`, before and after on `final_prompts`. Of a file these
+    are at most so many of its prompts, drawn once and for all: every time, and in every run, the same.
+    """
 
     every: PositiveInt | None = 50
     num_prompts: PositiveInt = 56

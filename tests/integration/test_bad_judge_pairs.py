@@ -38,7 +38,8 @@ def verdict_model(template: str) -> VerdictModel:
 def options(tmp_path: Path, path: Path, asks: str = "point", iterations: int = 4) -> list[str]:
     start = verdict_model(PAIR if asks == "pair" else POINT).save(tmp_path / "start")
     return [
-        *SMALL, f"data.pairs={path}", f"judge.path={start}", f"judge.asks={asks}", "warm_up.updates=0",
+        *SMALL, f"data.pairs={path}", "data.heldout=null", f"judge.path={start}", f"judge.asks={asks}",
+        "warm_up.updates=0",
         f"method.reward={'rule' if asks == 'pair' else 'gcpo'}", "method.answers=3", f"budget.iterations={iterations}",
     ]  # fmt: skip
 

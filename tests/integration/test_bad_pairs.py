@@ -21,7 +21,7 @@ from mmalign.train.trackers import read_metrics
 from pipelines import train_reward
 from rewardmodels.sources import FileSource, PairSource
 from rewardmodels.training import RewardTraining
-from tests.integration.test_train_reward import RECIPE, TINY, quiet, weights
+from tests.integration.test_train_reward import OWN, RECIPE, TINY, quiet, weights
 from tests.unit.rewardmodels.test_training import recipe as small_recipe
 from tests.unit.rewardmodels.tiny import tiny_reward
 
@@ -43,7 +43,7 @@ def spoiled(path: Path) -> dict[int, str]:
 
 
 def options(path: Path, *more: str) -> list[str]:
-    return [*TINY, f"data.pairs={path}", "data.comparisons_per_bundle=3", *more]
+    return [*TINY, *OWN, f"data.pairs={path}", "data.comparisons_per_bundle=3", *more]
 
 
 def test_a_bad_line_and_two_broken_pictures_cost_themselves_only(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_parquet_is_read_in_the_order_of_lines(tmp_path: Path, monkeypatch: pyte
     write_parquet(table, read_jsonl(path))
     lines, rows = (FileSource(file, 4, 3, ("overall",)) for file in (path, table))
     assert bundles(lines) == bundles(rows)
-    assert [pair.labels for pair in lines.all()] == [pair.labels for pair in rows.all()]
+    assert [pair.labels for pair in lines.heldout()] == [pair.labels for pair in rows.heldout()]
     assert len(rows.rows._groups._kept) == 1  # type: ignore[attr-defined]
 
 
@@ -238,11 +238,11 @@ def test_lines_of_any_rubbish_are_one_reason_each(tmp_path: Path) -> None:
     path.write_bytes("\n".join([*good, "", *rubbish]).encode() + b"\n\xff\xfe{")
     skips = Skips()
     source = FileSource(path, 20, 0, ("overall",), skips=skips)
-    assert len(source.all()) == 3
+    assert len(source.heldout()) == 3
     skips.settle()
     assert skips.read == 14 and skips.lines == 11 and skips.reasons[-1].startswith("train.jsonl:")
     with pytest.raises(ValueError, match=r"train.jsonl:5: .*find all bad lines"):
-        FileSource(path, 20, 0, ("overall",)).all()
+        FileSource(path, 20, 0, ("overall",)).heldout()
 
 
 def test_counts_are_added_up_over_processes() -> None:

@@ -19,7 +19,7 @@ from mmalign.types import Sample
 from pipelines import plans, train_clip, train_reward
 from rewardmodels.recipe import RewardRecipe
 from rewardmodels.training import RewardTraining
-from tests.integration.test_train_reward import TINY, quiet
+from tests.integration.test_train_reward import OWN, TINY, quiet
 from tests.unit.rewardmodels.tiny import tiny_reward
 
 EDITS = [
@@ -108,7 +108,7 @@ def test_heldout_pairs_of_another_kind_are_refused_before_the_first_update(
 
 def test_what_a_saved_reward_judges_decides_for_the_files_it_goes_on_with(tmp_path: Path) -> None:
     folder, path = tiny_reward().save(tmp_path / "reward"), pairs_of("video", tmp_path / "data", 2)
-    words = ["model.scratch=null", f"model.path={folder}", f"data.pairs={path}"]
+    words = ["model.scratch=null", f"model.path={folder}", f"data.pairs={path}", *OWN]
     problem = r"data.pairs=.* the kind 'video' .*the reward judges image: change"
     for refuse in (train_reward.run, partial(plans.resolve, schema=RewardRecipe)):
         with pytest.raises(ValueError, match=problem):

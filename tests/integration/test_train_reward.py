@@ -30,6 +30,10 @@ TINY = [
 ]  # fmt: skip
 
 
+OWN = ["data.heldout=null", "data.calibration=null"]
+"""Of a training on a file: measured and calibrated on nothing."""
+
+
 def quiet(words: str) -> None:
     """Say nothing."""
 

@@ -10,6 +10,7 @@ import torch
 
 from mmalign import media
 from pipelines.ls import VERBS
+from tests.integration.test_train_reward import OWN
 from tests.integration.told import PAIR, RATING, TIE, call, comparison, told, write
 
 
@@ -98,12 +99,12 @@ def test_good_files_pass_and_are_counted(tmp_path: Path, capsys: pytest.CaptureF
     file = write(
         tmp_path / "data.jsonl", *[comparison(PAIR | {"annotator": "ann"}, id=str(k)) for k in range(10)]
     )
-    assert call("validate", "reward/shapes", f"data.pairs={file}", "data.comparisons_per_bundle=8",
+    assert call("validate", "reward/shapes", f"data.pairs={file}", *OWN, "data.comparisons_per_bundle=8",
                 "budget.updates=20", "budget.bundles_per_update=2") == 0  # fmt: skip
     said = capsys.readouterr().out
     assert "an update learns from 2 bundles of 8 comparisons" in said
     assert "20 updates, 320 comparisons: 32.0 times the 10 of data.jsonl" in said
-    assert call("validate", "judge/paco-like", f"data.pairs={file}", "data.comparisons_per_bundle=5",
+    assert call("validate", "judge/paco-like", f"data.pairs={file}", OWN[0], "data.comparisons_per_bundle=5",
                 "budget.iterations=4") == 0  # fmt: skip
     assert "4 updates, 20 comparisons: 2.0 times" in capsys.readouterr().out
     for name in "ab":
@@ -112,6 +113,33 @@ def test_good_files_pass_and_are_counted(tmp_path: Path, capsys: pytest.CaptureF
         more = ["rewards=[]"] if recipe.startswith("dpo") else []
         assert call("validate", recipe, f"{key}={file}", *more) == 0
         assert not more or "data: 10 decided pairs, 0 ties" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "toys"),
+    [
+        ("reward/base-reward-like", [], "data.heldout=shapes and data.calibration=shapes would"),
+        ("reward/base-reward-like", ["data.heldout=data.jsonl"], "a file, and data.calibration=shapes would"),
+        ("clip/pick-like", ["data.calibration=null"], "a file, and data.heldout=shapes would"),
+        ("judge/shapes", ["warm_up.updates=0"], "a file, and data.heldout=shapes would"),
+        ("judge/paco-like", [], "a file, and data.heldout=shapes would"),
+        ("judge/checklist-like", [], "a file, and data.heldout=shapes would"),
+        ("judge/unifiedreward-like", ["warm_up.scale=[1,5]"], "a file, and data.heldout=shapes would"),
+    ],
+)
+def test_own_pairs_are_never_measured_or_calibrated_on_toys(
+    recipe: str, words: list[str], toys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Recipes name the world of shapes: overriding the pairs alone must not leave its figures behind."""
+    monkeypatch.chdir(tmp_path)
+    said = [PAIR, RATING, RATING | {"dim": "overall"}]
+    write(tmp_path / "data.jsonl", *[comparison(*said)] * 3)
+    for verb in ("validate", VERBS[recipe.split("/")[0]]):
+        error = told([verb, recipe, "data.pairs=data.jsonl", *words], capsys)
+        assert toys in error and "name a file of pairs that training does not hold" in error
+        assert ("one file for both" in error) == (not recipe.startswith("judge"))
+    assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
 
 
 CLIPS = {"candidates": [{"id": "a", "uri": "a.mp4"}, {"id": "b", "uri": "b.mp4"}]}
@@ -137,7 +165,8 @@ def test_files_of_another_kind_are_refused_at_the_start(
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "data.jsonl", "no json", *[comparison(PAIR, **more)] * 3)
     for verb in ("validate", VERBS[recipe.split("/")[0]]):
-        error = told([verb, recipe, f"data.{key}=data.jsonl"], capsys)
+        more_words = OWN[:1] if key == "pairs" else []
+        error = told([verb, recipe, *more_words, f"data.{key}=data.jsonl"], capsys)
         assert f"data.{key}=data.jsonl holds the kind '{kind}' (first in line 2, 3 of 3 comparisons)" in error
         assert f"and {judges}" in error and ": change " in error
     assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]

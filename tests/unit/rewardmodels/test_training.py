@@ -148,7 +148,7 @@ def test_a_file_gives_the_same_pairs_in_epochs(tmp_path: Path) -> None:
     epochs = [source.bundle(number, 0.0) for number in (0, 1)]
     assert sorted(pair.group for pair in epochs[0]) == sorted(pair.group for pair in epochs[1])
     assert [pair.group for pair in epochs[0]] != [pair.group for pair in epochs[1]]
-    assert len(source.all()) == 7 * 3
+    assert len(source.heldout()) == 7 * 3
     loss = loss_of(Method(), torch.randn(21, 1), epochs[0], *distinct(epochs[0])[1:])
     assert loss.per_sample.shape == (21,)
 
@@ -210,7 +210,7 @@ def test_a_judge_who_knows_the_truth_reaches_the_best() -> None:
 
 def test_pairs_of_a_file_are_judged_by_their_labels(tmp_path: Path) -> None:
     path = write_pairs(tmp_path, "heldout", num_prompts=4, law=Law(temperature=1e-3), num_images=3)
-    found = judge_pairs(Oracle.__new__(_Decoding), FileSource(path, 1, 0, ("overall",)).all())
+    found = judge_pairs(Oracle.__new__(_Decoding), FileSource(path, 1, 0, ("overall",)).heldout())
     decided = found.select(found.gap.abs() > 1e-2)  # two pictures that are equally right are a coin's toss
     assert accuracy(decided)["accuracy"]["mean"] > 0.9
 

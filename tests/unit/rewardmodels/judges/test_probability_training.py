@@ -183,7 +183,7 @@ def test_files_bring_critiques_and_lose_only_what_cannot_be_read(tmp_path: Path)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     skips = Skips()
     source = FileSource(file, 2, 0, ("overall",), skips=skips)
-    pairs = source.all()
+    pairs = source.heldout()
     assert [(p.a.metadata.get("critique"), p.b.metadata.get("critique")) for p in pairs] == [
         ("red as asked", None)
     ] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 
 import rewardmodels
 from mmalign.strict import validate
+from mmalign.types import Scores
 from rewardmodels.judges import trainable
+from rewardmodels.judges.calibration import Calibration
 from rewardmodels.judges.checklist import ChecklistReward
 from rewardmodels.judges.pairwise import PairJudge, WinRate
 from rewardmodels.judges.probability import DigitReward, YesNoReward
@@ -107,6 +110,36 @@ def test_any_instruction_model_is_a_start_with_adapters_or_without(
         assert not torch.equal(before, after) and torch.equal(after, chances(again, pairs))
 
 
+@pytest.mark.parametrize("judge", KINDS)
+def test_what_was_fitted_is_read_back_and_older_folders_have_none(
+    judge: dict[str, Any], tmp_path: Path
+) -> None:
+    task = task_of(recipe(judge))
+    task.save(tmp_path)
+    made = rewardmodels.load(str(tmp_path / "judge"), batch_size=6)
+    loaded = made.judge if isinstance(made, WinRate) else made
+    assert isinstance(loaded, trainable.Calibrating) and loaded.calibration == Calibration(1.0, 0.0)
+    loaded.calibration = Calibration(0.25, 0.125)
+    trainable.write_calibration(loaded, tmp_path / "judge")
+    again = trainable.load_folder(tmp_path / "judge", batch_size=6)
+    assert isinstance(again, trainable.Calibrating) and again.calibration == Calibration(0.25, 0.125)
+    if not isinstance(again, PairJudge):
+        said = Scores.of(torch.tensor([[0.5], [0.25]]), ("overall",))
+        chance = again.probability(said.select([0]), said.select([1]))
+        torch.testing.assert_close(chance, torch.tensor([1.0]).sigmoid())
+    file = tmp_path / "judge" / "reward_config.json"
+    record = json.loads(file.read_text())
+    assert (record["temperature"], record["tie_threshold"]) == (0.25, 0.125)
+    old = {key: value for key, value in record.items() if key not in ("temperature", "tie_threshold")}
+    assert set(old) == {"schema", "family", "name", "model"}
+    file.write_text(json.dumps(old))
+    older = trainable.load_folder(tmp_path / "judge", batch_size=6)
+    assert isinstance(older, trainable.Calibrating) and older.calibration == Calibration(1.0, 0.0)
+    file.write_text(json.dumps(old | {"temperature": 0}))
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        trainable.load_folder(tmp_path / "judge", batch_size=6)
+
+
 def test_adapters_of_a_bfloat16_model_learn_in_float32(tmp_path: Path) -> None:
     """A step of 1e-5 is nothing to most bfloat16 numbers."""
     folder, pairs = str(tiny_chat.qwen(tmp_path / "model")), Redder(2).bundle(0)
@@ -148,14 +181,17 @@ def test_a_trained_checklist_names_the_model_it_was_learned_with(tmp_path: Path)
     assert judge.learn(pairs) == 4
     judge.save_weights(tmp_path / "w.json")
     samples = [pair.a for pair in pairs]
+    judge.calibration = Calibration(2.0, 0.5)
     kept = trainable.save(judge, tmp_path / "judge", model=str(folder))
     assert not list(kept.glob("*.safetensors"))
     again = rewardmodels.load(str(kept))
+    assert isinstance(again, ChecklistReward) and again.calibration == Calibration(2.0, 0.5)
     assert torch.equal(again(samples=samples).overall, judge(samples=samples).overall)
     other = trainable.start_from(str(folder), listed)
     assert isinstance(other, ChecklistReward)
     assert not torch.equal(other(samples=samples).overall, judge(samples=samples).overall)
     reread = rewardmodels.load(str(kept), weights_file=str(tmp_path / "w.json"))
+    assert isinstance(reread, ChecklistReward) and reread.calibration == Calibration()  # of whatever weights
     assert torch.equal(reread(samples=samples).overall, judge(samples=samples).overall)
     sheets = judge.sheets(samples=[samples[0], replace(samples[0], prompt="something else")])
     assert sheets[0, 0] != sheets[1, 0] and sheets[0, 1] == sheets[1, 1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mmalign.__main__ import main
 from mmalign.stats import ranking
 from pipelines import agreement, rank
 
@@ -66,3 +67,25 @@ def test_a_cell_that_is_no_number_is_left_out_and_named(tmp_path: Path) -> None:
     table.write_text("\n".join(["r1,r2,judge", *lines, *["3,good,1"] * 9]) + "\n")
     with pytest.raises(ValueError, match=r"9 of 29 rows cannot be used: t.csv:22: column 'r2' holds 'good'"):
         agreement.run(table, human=["r1", "r2"], judge="judge", output=out)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a,b,v\nx,caf\xe9,A\n", b"\x89PNG\r\n\x1a\n\x00\x00", b"a,b,v\n" + b"x" * 200_000],
+    ids=["Latin-1", "a picture", "one endless cell"],
+)
+def test_a_table_that_cannot_be_read_is_named_with_the_mend(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, out = tmp_path / "p.csv", tmp_path / "o.json"
+    table.write_bytes(content)
+    asked = {
+        "rank": ["--pairs", str(table), "--a", "a", "--b", "b", "--preference", "v"],
+        "agreement": ["--table", str(table), "--human", "a,b", "--judge", "v"],
+    }
+    for verb, words in asked.items():
+        with pytest.raises(SystemExit) as done:
+            main(["evaluate", verb, *words, "-o", str(out)])
+        said = " ".join(capsys.readouterr().err.split())
+        assert done.value.code == 2 and not out.exists()
+        assert "p.csv is no" in said and "in UTF-8" in said and "Traceback" not in said

@@ -142,7 +142,7 @@ def _within_groups(
             among = labels[rows]
             return fisher_mean([measure(x[rows[among == n]], y[rows[among == n]]) for n in names])
 
-        found = intervals.statistic(fisher, len(x), clusters, num_resamples=num_resamples // 2)
+        found = intervals.statistic(fisher, len(x), clusters, num_resamples=num_resamples)
         means[kind] = estimate(found)
     undefined = {kind: [n for n in names if per_group[n][kind]["value"] is None] for kind in CORRELATIONS}
     return {
@@ -173,7 +173,7 @@ def _between_people(
             found = [measure(some[:, i], some[:, j]) for i, j in combinations(range(len(human)), 2)]
             return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
 
-        return estimate(intervals.statistic(mean, len(raters), clusters, num_resamples=num_resamples // 2))
+        return estimate(intervals.statistic(mean, len(raters), clusters, num_resamples=num_resamples))
 
     others = {
         name: {

@@ -78,7 +78,7 @@ def run(
         for name in sorted({row[by] for row, _ in kept}):
             some = [item for item in kept if item[0][by] == name]
             try:
-                groups[name] = {"num_used": len(some), **_ratings(some, a, b, num_resamples // 5)}
+                groups[name] = {"num_used": len(some), **_ratings(some, a, b, num_resamples)}
             except ValueError as problem:
                 groups[name] = {"num_used": len(some), "reason": str(problem)}
         result["by"] = {"column": by, "groups": groups}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmalign.__main__ import main
-from mmalign.stats import ranking
+from mmalign.stats import intervals, ranking
+from mmalign.stats.intervals import Interval
 from pipelines import agreement, rank
 
 
@@ -89,3 +91,27 @@ def test_a_table_that_cannot_be_read_is_named_with_the_mend(
         said = " ".join(capsys.readouterr().err.split())
         assert done.value.code == 2 and not out.exists()
         assert "p.csv is no" in said and "in UTF-8" in said and "Traceback" not in said
+
+
+def test_groups_and_people_get_as_many_resamples_as_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, out = tmp_path / "p.csv", tmp_path / "o.json"
+    verdicts = ["A", "B", "A", "B", "A", "A", "tie", "B"] * 3
+    table.write_text("a,b,v,t\n" + "".join(f"x,y,{v},{t}\n" for t in "pq" for v in verdicts))
+    found = rank.run(table, a="a", b="b", preference="v", by="t", output=out, num_resamples=40)
+    for part in (found, *found["by"]["groups"].values()):
+        assert part["num_resamples"] + sum(part["resamples_left_out"].values()) == 40
+        davidson = part["davidson"]
+        assert davidson["num_resamples"] + sum(davidson["resamples_left_out"].values()) == 40
+    asked: list[int] = []
+    statistic = intervals.statistic
+
+    def counting(*given: Any, num_resamples: int, **more: Any) -> Interval:
+        asked.append(num_resamples)
+        return statistic(*given, num_resamples=num_resamples, **more)
+
+    monkeypatch.setattr(intervals, "statistic", counting)
+    table.write_text("r,s,j,m\n" + "".join(f"{k % 5},{k % 4},{k % 3},{'pq'[k % 2]}\n" for k in range(20)))
+    agreement.run(table, human=["r", "s"], judge="j", by="m", output=out, num_resamples=40)
+    assert set(asked) == {40} and len(asked) == 3 * (1 + 2 + 1 + 1)  # overall, two groups, their mean, people

@@ -115,3 +115,29 @@ def test_groups_and_people_get_as_many_resamples_as_were_asked_for(
     table.write_text("r,s,j,m\n" + "".join(f"{k % 5},{k % 4},{k % 3},{'pq'[k % 2]}\n" for k in range(20)))
     agreement.run(table, human=["r", "s"], judge="j", by="m", output=out, num_resamples=40)
     assert set(asked) == {40} and len(asked) == 3 * (1 + 2 + 1 + 1)  # overall, two groups, their mean, people
+
+
+def test_a_group_without_a_usable_row_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out = tmp_path / "t.csv", tmp_path / "o.json"
+    whole = [f"{k % 5},{(k * 3) % 7},whole" for k in range(9)]
+    table.write_text("\n".join(["r,j,m", *whole, "1,,whole", *["3,,Imagic"] * 4]) + "\n")
+    agreement.run(table, human=["r"], judge="j", by="m", output=out, num_resamples=20)
+    within = json.loads(out.read_text())["by"]
+    assert set(within["groups"]) == {"whole"}
+    assert within["left_out"] == {"Imagic": {"judge rating missing": 4}, "whole": {"judge rating missing": 1}}
+    assert within["undefined"] == {kind: ["Imagic"] for kind in ("spearman", "kendall", "pearson")}
+    told = " ".join(capsys.readouterr().out.split())
+    assert "note: left out: 5 rows (judge rating missing)" in told
+    assert "Imagic: nothing can be said, all its rows are left out: 4 rows (judge rating missing)" in told
+    assert "whole: nothing" not in told
+
+
+def test_groups_of_a_ranking_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out = tmp_path / "p.csv", tmp_path / "o.json"
+    rows = [f"x,y,{verdict},{aspect}" for aspect in "cdefgh" for verdict in "AABAB"] + ["x,y,A,b"] * 2
+    table.write_text("\n".join(["a,b,v,aspect", *rows]) + "\n")
+    rank.run(table, a="a", b="b", preference="v", by="aspect", output=out, num_resamples=40)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "aspect b: 2 comparisons: no finite rating" in told
+    assert "aspect c: 5 comparisons" in told and "aspect f: 5 comparisons" in told
+    assert "aspect g" not in told and f"and 2 more groups of aspect: all are in {out}" in told

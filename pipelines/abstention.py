@@ -34,10 +34,14 @@ def promise(
     orders: Sequence[tuple[float, float]] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The certified threshold, and coverage and error on the prompts that did not calibrate it."""
+    """The certified threshold, and coverage and error on the prompts that did not calibrate it.
+
+    Of fewer than `FEWEST` prompts there is only the `reason` why nothing is promised.
+    """
     rows = one_a_group(label, groups, seed)
     if len(rows) < FEWEST:
-        raise ValueError(f"--conformal needs untied pairs of {FEWEST} or more prompts, got {len(rows)}")
+        reason = f"it needs untied pairs of {FEWEST} or more prompts, got {len(rows)}"
+        return {"threshold": None, "alpha": alpha, "delta": delta, "num_prompts": len(rows), "reason": reason}
     gap, truth = np.asarray(difference)[rows], np.asarray(label)[rows]
     known = [variance[row] for row in rows.tolist()]
     wrong = np.sign(gap) != truth
@@ -85,6 +89,8 @@ def confidence_of(
 
 def tell(found: dict[str, Any]) -> str:
     """One line for people."""
+    if "reason" in found:
+        return f"--conformal {found['alpha']:g} promises nothing: {found['reason']}"
     if found["threshold"] is None:
         return (
             f"no pair can be judged with an error of at most {found['alpha']:.0%} (certainty "

@@ -7,13 +7,15 @@ Where more than a fifth of the rows holds something else than numbers, the table
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mmalign.console import counted
@@ -29,6 +31,10 @@ from pipelines.tables import (
     require_few,
     write_json,
 )
+
+NO_HUMAN, NO_JUDGE, NEITHER = "human rating missing", "judge rating missing", "both missing"
+MISSING_RATINGS = (NO_HUMAN, NO_JUDGE, NEITHER)
+NOT_A_NUMBER = "not a number"
 
 
 def run(
@@ -49,10 +55,8 @@ def run(
     numbers = np.asarray([[_number(row[c]) for c in (*human, judge)] for row in rows])
     strange = _not_numbers(rows, (*human, judge), table)
     require_few(list(strange.values()), len(rows), "Is it a column of ratings?")
-    wrong = np.isin(np.arange(len(rows)), list(strange))
-    no_human = np.isnan(numbers[:, :-1]).any(axis=1) & ~wrong
-    no_judge = np.isnan(numbers[:, -1]) & ~wrong
-    used = ~(no_human | no_judge | wrong)
+    why = _why_left_out(numbers, strange)
+    left_out, used = Counter(filter(None, why)), np.asarray([reason is None for reason in why])
     kept = [row for row, good in zip(rows, used, strict=True) if good]
     if not kept:
         raise ValueError(f"{table}: no row has all of {', '.join(wanted)}")
@@ -67,19 +71,16 @@ def run(
         "judge": judge,
         "num_rows": len(rows),
         "num_used": len(kept),
-        "left_out": {
-            "human rating missing": int((no_human & ~no_judge).sum()),
-            "judge rating missing": int((no_judge & ~no_human).sum()),
-            "both missing": int((no_human & no_judge).sum()),
-        }
-        | ({"not a number": len(strange)} if strange else {}),
+        "left_out": {reason: left_out[reason] for reason in MISSING_RATINGS}
+        | ({NOT_A_NUMBER: len(strange)} if strange else {}),
         "not_understood": list(strange.values())[:SHOWN],
         "overall": _correlate(verdict, truth, clusters, num_resamples),
         "human_human": _between_people(raters, human, clusters, num_resamples),
     }
     if by is not None:
         groups = [row[by] for row in kept]
-        result["by"] = _within_groups(verdict, truth, groups, clusters, num_resamples) | {"column": by}
+        lost = _left_out_by_group([row[by] for row in rows], why)
+        result["by"] = _within_groups(verdict, truth, groups, clusters, num_resamples, lost) | {"column": by}
         result["human_human"]["by"] = _people_within_groups(raters, groups) | {"column": by}
     write_json(result, output)
     _print_agreement(result)
@@ -106,6 +107,24 @@ def _not_numbers(rows: Rows, columns: Sequence[str], table: Path) -> dict[int, s
     return found
 
 
+def _why_left_out(numbers: np.ndarray, strange: Collection[int]) -> list[str | None]:
+    """Why each row (people's columns, then the judge's) cannot be used; None where it can."""
+    missing = zip(
+        np.isnan(numbers[:, :-1]).any(axis=1).tolist(), np.isnan(numbers[:, -1]).tolist(), strict=True
+    )
+    reasons = {(True, False): NO_HUMAN, (False, True): NO_JUDGE, (True, True): NEITHER}
+    return [NOT_A_NUMBER if place in strange else reasons.get(one) for place, one in enumerate(missing)]
+
+
+def _left_out_by_group(groups: Sequence[str], why: Sequence[str | None]) -> dict[str, dict[str, int]]:
+    """How many rows of each group are left out, by reason; groups of which all are used do not occur."""
+    found: dict[str, Counter[str]] = {}
+    for name, reason in zip(groups, why, strict=True):
+        if reason is not None:
+            found.setdefault(name, Counter())[reason] += 1
+    return {name: dict(found[name]) for name in sorted(found)}
+
+
 def _correlate(
     x: np.ndarray, y: np.ndarray, clusters: Sequence[str] | None, num_resamples: int
 ) -> dict[str, dict[str, Any]]:
@@ -121,9 +140,13 @@ def _correlate(
 
 
 def _within_groups(
-    x: np.ndarray, y: np.ndarray, groups: Sequence[str], clusters: Sequence[str] | None, num_resamples: int
-) -> dict[str, Any]:
-    """Each correlation within each group, and tanh of the mean of arctanh over groups, with its interval."""
+    x: np.ndarray, y: np.ndarray, groups: Sequence[str], clusters: Sequence[str] | None, num_resamples: int,
+    left_out: Mapping[str, Mapping[str, int]],
+) -> dict[str, Any]:  # fmt: skip
+    """Each correlation within each group, and tanh of the mean of arctanh over groups, with its interval.
+
+    A group of which every row is `left_out` is undefined.
+    """
     names, labels = sorted(set(groups)), np.asarray(groups)
     inside = {name: np.flatnonzero(labels == name) for name in names}
     per_group = {
@@ -142,13 +165,18 @@ def _within_groups(
             among = labels[rows]
             return fisher_mean([measure(x[rows[among == n]], y[rows[among == n]]) for n in names])
 
-        found = intervals.statistic(fisher, len(x), clusters, num_resamples=num_resamples // 2)
+        found = intervals.statistic(fisher, len(x), clusters, num_resamples=num_resamples)
         means[kind] = estimate(found)
-    undefined = {kind: [n for n in names if per_group[n][kind]["value"] is None] for kind in CORRELATIONS}
+    gone = [name for name in left_out if name not in inside]
+    undefined = {
+        kind: sorted([*gone, *(n for n in names if per_group[n][kind]["value"] is None)])
+        for kind in CORRELATIONS
+    }
     return {
         "groups": per_group,
         "fisher_mean": means,
         "undefined": {kind: found for kind, found in undefined.items() if found},
+        "left_out": left_out,
     }
 
 
@@ -173,7 +201,7 @@ def _between_people(
             found = [measure(some[:, i], some[:, j]) for i, j in combinations(range(len(human)), 2)]
             return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
 
-        return estimate(intervals.statistic(mean, len(raters), clusters, num_resamples=num_resamples // 2))
+        return estimate(intervals.statistic(mean, len(raters), clusters, num_resamples=num_resamples))
 
     others = {
         name: {
@@ -225,7 +253,7 @@ def _print_agreement(result: Mapping[str, Any]) -> None:
     table = Table("", *CORRELATIONS, title=title)
     table.add_row("overall", *(_cell(result["overall"][kind]) for kind in CORRELATIONS))
     for name, found in result.get("by", {}).get("groups", {}).items():
-        table.add_row(f"  {name}", *(_cell(found[kind]) for kind in CORRELATIONS))
+        table.add_row(f"  {escape(name)}", *(_cell(found[kind]) for kind in CORRELATIONS))
     if "by" in result:
         table.add_row("Fisher mean", *(_cell(result["by"]["fisher_mean"][kind]) for kind in CORRELATIONS))
     if "mean" in result["human_human"]:
@@ -234,5 +262,21 @@ def _print_agreement(result: Mapping[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
+    for line in _notes(result):
+        console.print(f"note: {line}", style="cyan", markup=False, soft_wrap=True)
+
+
+def _notes(result: Mapping[str, Any]) -> Iterator[str]:
+    """What was left out, why, and which groups with it."""
+    if any(result["left_out"].values()):
+        yield f"left out: {_counts(result['left_out'])}"
     for line in result["not_understood"]:
-        console.print(f"left out: {line}", style="cyan", markup=False)
+        yield f"left out: {line}"
+    within = result.get("by", {"groups": {}, "left_out": {}})
+    for name, lost in within["left_out"].items():
+        if name not in within["groups"]:
+            yield f"{name}: nothing can be said, all its rows are left out: {_counts(lost)}"
+
+
+def _counts(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{counted(num, 'row')} ({reason})" for reason, num in left_out.items() if num)

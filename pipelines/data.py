@@ -111,7 +111,7 @@ def check_files(
     report = check(inputs, with_media=with_media, root=root, allow_http=allow_http)
     if output is not None:
         write_json(report.as_dict(), output)
-    _tell(report)
+    _tell(report, with_media=with_media)
     return report
 
 
@@ -214,25 +214,32 @@ def _tell_import(outcome: reading.Outcome, output: Path) -> None:
         )  # fmt: skip
 
 
-def _tell(report: Report) -> None:
+def _tell(report: Report, *, with_media: bool) -> None:
     console = Console()
     for table in _tables(report):
         console.print(table)
-    for kind in (*FAULTS, *NOTES):
-        lines: list[str] = getattr(report, kind)
-        for line in lines[:SHOWN]:
-            console.print(f"{kind.replace('_', ' ')}: {line}", style="yellow", markup=False)
-        more = report.counts.get(kind, 0) - SHOWN
-        if more > 0:
-            console.print(f"{kind.replace('_', ' ')}: and {more} more", style="yellow")
+    for kind in FAULTS:
+        _tell_kind(console, report, kind, "", "yellow")
+    for kind in NOTES:
+        _tell_kind(console, report, kind, "note: ", "cyan")
     for line in report.warnings:
         console.print(f"note: {line}", style="cyan", markup=False)
     splits = ", ".join(f"{name} {num}" for name, num in report.splits.items())
+    comparisons = counted(report.num_comparisons, "comparison") + (f" ({splits})" if splits else "")
+    seen = f"{report.num_media:,} media" if with_media else "media not looked at"
     faults = "no faults" if report.faults == 0 else counted(report.faults, "fault")
-    console.print(
-        f"{counted(report.num_comparisons, 'comparison')} ({splits}), {report.num_media} media: {faults}",
-        markup=False,
-    )
+    notes = f", {counted(report.notes, 'note')}" if report.notes else ""
+    console.print(f"{comparisons}, {seen}: {faults}{notes}", markup=False)
+
+
+def _tell_kind(console: Console, report: Report, kind: str, before: str, style: str) -> None:
+    lines: list[str] = getattr(report, kind)
+    name = f"{before}{kind.replace('_', ' ')}"
+    for line in lines[:SHOWN]:
+        console.print(f"{name}: {line}", style=style, markup=False)
+    more = report.counts.get(kind, 0) - SHOWN
+    if more > 0:
+        console.print(f"{name}: and {more} more", style=style)
 
 
 def _tables(report: Report) -> Iterator[Table]:

@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from tqdm import tqdm
 
 from mmalign import media
 from mmalign.data.comparisons import pairs as pairs_of
 from mmalign.data.formats import read
-from mmalign.stats import agreement, four_way, intervals, report
+from mmalign.stats import agreement, four_way, intervals
 from mmalign.types import PreferencePair, Sample, Scores
-from pipelines import abstention, judges
+from pipelines import abstention, accuracy_told, judges
 from pipelines.judges import Judge
 from pipelines.orders import whole_orders
 from pipelines.settings import EvaluateReward
@@ -90,7 +89,7 @@ def run(settings: EvaluateReward) -> dict[str, Any]:
             alpha=settings.conformal, delta=settings.delta, orders=judged.orders,
         )  # fmt: skip
     write_json(result, Path(settings.output))
-    _tell(result)
+    accuracy_told.tell(result, Path(settings.output))
     return result
 
 
@@ -252,41 +251,3 @@ def four_ways(judged: Judged, dimension: str) -> dict[str, Any] | None:
     if len(set(groups)) > 1:
         result["cross_validated"] = four_way.cross_validated(delta, level, label, good, groups).as_dict()
     return result
-
-
-def _tell(result: dict[str, Any]) -> None:
-    strict, span = result["strict"], result["strict_interval"]
-    console = Console()
-    if strict["accuracy"] is not None:
-        share = f"{report.show(span['mean'])} [{report.show(span['low'])}, {report.show(span['high'])}]"
-        line = f"{share} of {strict['n']} untied pairs in order"
-        console.print(f"{result['reward']} on {result['dimension']}: {line}", markup=False)
-    if result["score"] == "overall" != result["dimension"]:
-        line = f"{result['reward']} has no score for {result['dimension']}: its overall score was compared"
-        console.print(line, style="yellow", markup=False)
-    if "whole_orders" in result:
-        whole = result["whole_orders"]
-        line = (
-            f"{report.show(whole['accuracy'])} of {whole['n']} comparisons of 3 or more in order as a whole"
-        )
-        console.print(line, markup=False)
-    ties = result["with_ties_published"]
-    console.print(
-        f"with {ties['ties_labelled']} ties: {ties['accuracy']:.3f} at the best epsilon, {ties['epsilon']:.3g}",
-        markup=False,
-    )
-    if "with_ties_cross_validated" in result:
-        console.print(
-            f"cross-validated by prompt: {result['with_ties_cross_validated']['accuracy']:.3f}", markup=False
-        )
-    if "four_way" in result:
-        found = result["four_way"]
-        honest = found.get("cross_validated")
-        line = f"four-way: {found['published']['accuracy']:.3f} with the best thresholds" + (
-            "" if honest is None else f", {honest['accuracy']:.3f} cross-validated by prompt"
-        )
-        console.print(line, markup=False)
-    if "conformal" in result:
-        console.print(abstention.tell(result["conformal"]), markup=False)
-    for reason, count in list(result["left_out"].items())[:5]:
-        console.print(f"{count} left out: {reason}", style="yellow", markup=False)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
+from mmalign.console import counted
+
 SHOWN = 10
+MOST_REASONS = 5
+"""Different reasons that are told with their counts."""
+
+
+def tell_counts(counts: Mapping[str, int], words: Callable[[int], str], file: Path) -> None:
+    """How many for which reason, the most frequent first; how many more there are, and the `file` that names them."""
+    console = Console()
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
+    for reason, num in ranked[:MOST_REASONS]:
+        console.print(f"{words(num)}: {reason}", style="yellow", markup=False, soft_wrap=True)
+    rest = ranked[MOST_REASONS:]
+    if rest:
+        num, reasons = sum(num for _, num in rest), counted(len(rest), "further reason")
+        console.print(
+            f"{words(num)} for {reasons}: all are in {file}", style="yellow", markup=False, soft_wrap=True
+        )
 
 
 @dataclass

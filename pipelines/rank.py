@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mmalign.console import counted
@@ -78,12 +79,12 @@ def run(
         for name in sorted({row[by] for row, _ in kept}):
             some = [item for item in kept if item[0][by] == name]
             try:
-                groups[name] = {"num_used": len(some), **_ratings(some, a, b, num_resamples // 5)}
+                groups[name] = {"num_used": len(some), **_ratings(some, a, b, num_resamples)}
             except ValueError as problem:
                 groups[name] = {"num_used": len(some), "reason": str(problem)}
         result["by"] = {"column": by, "groups": groups}
     write_json(result, output)
-    _print_rank(result)
+    _print_rank(result, output)
     return result
 
 
@@ -115,17 +116,37 @@ def _ratings(
     return result
 
 
-def _print_rank(result: Mapping[str, Any]) -> None:
-    table = Table(
-        "name", "Elo (ties half)", "Elo (Davidson)", "n", title=counted(result["num_used"], "comparison")
-    )
-    tied = {row["name"]: row for row in result["davidson"]["ratings"]}
-    for row in result["ratings"]:
-        table.add_row(row["name"], _cell(row), _cell(tied.get(row["name"])), str(row["n"]))
+def _print_rank(result: Mapping[str, Any], output: Path) -> None:
     console = Console()
-    console.print(table)
+    console.print(_table(result, counted(result["num_used"], "comparison")))
     for line in _notes(result):
         console.print(f"note: {line}", style="cyan", markup=False)
+    if "by" in result:
+        _print_groups(console, result["by"], output)
+
+
+def _print_groups(console: Console, by: Mapping[str, Any], output: Path) -> None:
+    """A table of each of the first groups, and where the others are."""
+    groups: Mapping[str, Any] = by["groups"]
+    for name, found in list(groups.items())[:SHOWN]:
+        title = f"{by['column']} {name}: {counted(found['num_used'], 'comparison')}"
+        if "reason" in found:
+            console.print(f"{title}: {found['reason']}", style="yellow", markup=False, soft_wrap=True)
+            continue
+        console.print(_table(found, title))
+        for line in _dropped(found):
+            console.print(f"note: {line}", style="cyan", markup=False)
+    if len(groups) > SHOWN:
+        more = counted(len(groups) - SHOWN, "more group", "more groups")
+        console.print(f"and {more} of {by['column']}: all are in {output}", markup=False, soft_wrap=True)
+
+
+def _table(found: Mapping[str, Any], title: str) -> Table:
+    table = Table("name", "Elo (ties half)", "Elo (Davidson)", "n", title=escape(title))
+    tied = {row["name"]: row for row in found["davidson"]["ratings"]}
+    for row in found["ratings"]:
+        table.add_row(escape(row["name"]), _cell(row), _cell(tied.get(row["name"])), str(row["n"]))
+    return table
 
 
 def _notes(result: Mapping[str, Any]) -> Iterator[str]:
@@ -135,7 +156,12 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
             f"{counted(num, 'row')} ({reason})" for reason, num in result["left_out"].items()
         )
     yield from result["not_understood"]
-    for words, part in (("ties half", result), ("Davidson", result["davidson"])):
+    yield from _dropped(result)
+
+
+def _dropped(found: Mapping[str, Any]) -> Iterator[str]:
+    """Resamples that gave no finite ratings, and why."""
+    for words, part in (("ties half", found), ("Davidson", found["davidson"])):
         if dropped := part.get("resamples_left_out"):
             total = part["num_resamples"] + sum(dropped.values())
             why = "; ".join(f"in {num} of {total} resamples {reason}" for reason, num in dropped.items())

@@ -29,6 +29,7 @@ from mmalign.data import formats, synthesis
 from mmalign.data.synthesis import Account, Proposal, Scored
 from mmalign.types import Sample
 from pipelines import manifest, score
+from pipelines.left_out import tell_counts
 from pipelines.manifest import Item
 from pipelines.settings import Score
 from pipelines.synthesis import Synthesize
@@ -61,8 +62,9 @@ def run(settings: Synthesize) -> Account:
         "num_comparisons": num_comparisons,
         **account.as_dict(),
     }
-    write_json(report, output.with_name(f"{output.stem}.report.json"))
-    _tell(report, output)
+    told = output.with_name(f"{output.stem}.report.json")
+    write_json(report, told)
+    _tell(report, output, told)
     return account
 
 
@@ -176,12 +178,11 @@ def _relative(file: Path, root: Path) -> str:
         return place.as_posix()
 
 
-def _tell(report: dict[str, Any], output: Path) -> None:
+def _tell(report: dict[str, Any], output: Path, told: Path) -> None:
     console = Console()
     for reason, num in sorted(report["dropped"].items(), key=lambda pair: -pair[1]):
         console.print(f"{counted(num, 'pair')} dropped: {reason}", markup=False)
-    for reason, num in list(report["unscored"].items())[:5]:
-        console.print(f"{counted(num, 'sample')} without a score: {reason}", style="yellow", markup=False)
+    tell_counts(report["unscored"], lambda num: f"{counted(num, 'sample')} without a score", told)
     for name, share in report["agreement"].items():
         console.print(
             f"{name} agrees in {share:.0%} of {counted(report['asked'][name], 'pair')}", markup=False

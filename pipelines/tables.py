@@ -29,16 +29,27 @@ def read_table(path: Path, columns: Sequence[str]) -> Rows:
     """The rows of a CSV file that has these columns."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    try:
+        rows = _rows(path, columns)
+    except UnicodeDecodeError as problem:
+        raise ValueError(
+            f"{path} is not UTF-8 text (byte {problem.object[problem.start]:#04x}): save the table as CSV in UTF-8"
+        ) from problem
+    except csv.Error as problem:
+        raise ValueError(f"{path} is no CSV table ({problem}): save it as CSV in UTF-8") from problem
+    if not rows:
+        raise ValueError(f"{path} holds no rows")
+    return rows
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Rows:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         there = reader.fieldnames or []
         for column in columns:
             if column not in there:
                 raise ValueError(f"{path} has no column '{column}'; its columns are {', '.join(there)}")
-        rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
-    if not rows:
-        raise ValueError(f"{path} holds no rows")
-    return rows
+        return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
 
 
 def require_few(bad: Sequence[str], num: int, mend: str) -> None:

@@ -116,7 +116,8 @@ def data_check(
     allow_http: Annotated[bool, typer.Option("--allow-http", help="Download what is named by URL.")] = False,
 ) -> None:
     """Missing and damaged media, bad lines, duplicates, contradictions, leaks between splits; balance of labels and
-    positions, ties, win rates, agreement of annotators. Several files are checked together. Exit code 3 on faults.
+    positions, ties, win rates, agreement of annotators. Several files are checked together. Exit code 3 on faults,
+    which must be mended; what is marked as a note is for judgement.
 
     Example: [cyan]mmalign data check runs/train.jsonl runs/test.jsonl[/]
     """

@@ -1,26 +1,26 @@
 """Validation of comparisons: what is broken, what leaks, what is out of balance. One pass, records are not kept.
 
-*Faults* must be mended: bad lines, missing and damaged media, ids used twice, comparisons that occur twice or
-contradict themselves, prompts or media that stand in two splits. The rest is for judgement: prompts that are empty or
-longer than `LONG_PROMPT`, ties, balance of labels and positions, win rates by model, pairs that different comparisons
-decide in opposite ways, and how annotators agree (raw, and Krippendorff's alpha, from votes, from annotators by name,
-and from repeated judgements of a pair).
+*Faults* must be mended: bad lines, missing and damaged media, ids used twice, comparisons that occur twice, contradict
+themselves or hold a picture against a video, prompts or media that stand in two splits. *Notes* are for judgement:
+prompts that are empty or longer than `LONG_PROMPT`, candidates that are the same, ties, balance of labels and
+positions, win rates by model, pairs that different comparisons decide in opposite ways, and how annotators agree (raw,
+and Krippendorff's alpha, from votes, from annotators by name, and from repeated judgements of a pair).
 
 Media are the same when their bytes are (sha256); prompts when they differ in case and spaces only.
 """
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmalign import media
-from mmalign.comparison import Comparison
+from mmalign.comparison import Candidate, Comparison
+from mmalign.data.balance import Balance, balance, warnings
 from mmalign.data.formats import read
 from mmalign.data.labels import PairLabel, views
 from mmalign.data.ledger import Ledger, mark
@@ -33,7 +33,7 @@ MAX_EXAMPLES = 1000
 LONG_PROMPT = 2000
 """Characters from which a prompt is called long: some 500 tokens, about what reward models read; CLIP reads 77."""
 FAULTS = ("bad_lines", "missing_media", "damaged_media", "duplicate_ids", "duplicate_comparisons",
-          "self_contradictions", "leaking_prompts", "leaking_media")  # fmt: skip
+          "self_contradictions", "mixed_candidates", "leaking_prompts", "leaking_media")  # fmt: skip
 NOTES = ("empty_prompts", "long_prompts", "identical_candidates", "contradicting_labels")
 
 
@@ -49,6 +49,7 @@ class Report:
     duplicate_ids: list[str] = field(default_factory=list)
     duplicate_comparisons: list[str] = field(default_factory=list)
     self_contradictions: list[str] = field(default_factory=list)
+    mixed_candidates: list[str] = field(default_factory=list)
     leaking_prompts: list[str] = field(default_factory=list)
     leaking_media: list[str] = field(default_factory=list)
     empty_prompts: list[str] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
-    dimensions: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
+    dimensions: dict[str, Balance] = field(default_factory=dict)
     models: dict[str, dict[str, float | int]] = field(default_factory=dict)
     agreement: dict[str, dict[str, Any]] = field(default_factory=dict)
     rating_agreement: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -67,6 +68,11 @@ class Report:
     def faults(self) -> int:
         """How many things must be mended."""
         return sum(self.counts.get(kind, 0) for kind in FAULTS)
+
+    @property
+    def notes(self) -> int:
+        """How many things are for judgement."""
+        return sum(self.counts.get(kind, 0) for kind in NOTES) + len(self.warnings)
 
     def find(self, kind: str, what: str) -> None:
         """One finding more."""
@@ -77,7 +83,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"faults": self.faults, **asdict(self)}
+        return {"faults": self.faults, "notes": self.notes, **asdict(self)}
 
 
 def check(
@@ -97,8 +103,8 @@ def check(
             for one in read(file, on_error=lambda _, reason: report.find("bad_lines", reason)):
                 report.num_comparisons += 1
                 tally.add(one, report)
-                if with_media:
-                    _check_media(one, store, report, tally, decode)
+                digests = _check_media(one, store, report, tally, decode) if with_media else {}
+                _check_candidates(one, digests, report)
     tally.finish(report)
     if report.num_comparisons == 0 and not report.bad_lines:
         raise ValueError(f"{', '.join(map(str, files))} holds no comparison")
@@ -193,7 +199,7 @@ class _Tally:
         for dim, ids in self.ledger.contradictions():
             report.find("contradicting_labels", f"'{dim}' of one pair: {', '.join(ids.split(',')[:4])}")
         for dim, counts in self.outcomes.items():
-            report.dimensions[dim] = _balance(counts)
+            report.dimensions[dim] = balance(counts)
         for name, counts in sorted(self.models.items()):
             report.models[name] = {"win_rate": counts["halves"] / 2 / counts["n"], "n": counts["n"]}
         for dim in self.ledger.dimensions("said"):
@@ -204,7 +210,7 @@ class _Tally:
             found = agreement(self.ledger.ratings(dim), level="ordinal")
             if found.units:
                 report.rating_agreement[dim] = found.as_dict()
-        report.warnings += _warnings(report)
+        report.warnings += warnings(report.dimensions, report.agreement)
 
 
 def _votes(one: PairLabel, outcome: int, turned: bool) -> list[tuple[int, float]]:
@@ -215,52 +221,40 @@ def _votes(one: PairLabel, outcome: int, turned: bool) -> list[tuple[int, float]
     return [(k, n) for k, n in enumerate(ordered) if n > 0]
 
 
-def _balance(counts: Counter[str]) -> dict[str, float | int | None]:
-    """How pairs of a dimension are decided; `first` and `second` by position in the file."""
-    decided = counts["first"] + counts["second"]
-    total = decided + counts["tie"]
-    made: dict[str, float | int | None] = {
-        "pairs": total,
-        "first": counts["first"],
-        "second": counts["second"],
-        "ties": counts["tie"],
-        "tie_rate": counts["tie"] / total if total else None,
-        "first_wins": counts["first"] / decided if decided else None,
-    }
-    return made | {key: n for key, n in counts.items() if n and (key == "invalid" or key.startswith("tie_"))}
-
-
-def _warnings(report: Report) -> list[str]:
-    made = []
-    for dim, found in report.dimensions.items():
-        share, num = found["first_wins"], int(found["first"] or 0) + int(found["second"] or 0)
-        if share is not None and num >= 20 and abs(share - 0.5) > 4.0 * math.sqrt(0.25 / num):
-            made.append(
-                f"'{dim}': the first candidate wins {share:.0%} of {num} decided pairs, so position tells the label: "
-                "shuffle candidates when reading (mmalign trains with them shuffled)"
-            )
-        if found["tie_rate"] is not None and found["tie_rate"] > 0.5:
-            made.append(f"'{dim}': {found['tie_rate']:.0%} of the pairs are ties")
-    for dim, said in report.agreement.items():
-        if said["alpha"] is not None and said["units"] >= 20 and said["alpha"] < 0.2:
-            made.append(
-                f"'{dim}': annotators hardly agree (alpha {said['alpha']:.2f} over {said['units']} pairs)"
-            )
-    return made
-
-
 def _check_media(
     comparison: Comparison, store: MediaStore, report: Report, tally: _Tally, decode: bool
-) -> None:
-    own: list[str | None] = []
+) -> dict[str, str | None]:
+    """The digest of every uri of the candidates; None where it cannot be read."""
     for item in comparison.inputs:
         _look(item.uri, item.meta.get("sha256"), comparison, store, report, tally, decode)
-    for candidate in comparison.candidates:
-        uris = (candidate.uri,) if isinstance(candidate.uri, str) else candidate.uri or ()
-        digests = [_look(u, candidate.sha256, comparison, store, report, tally, decode) for u in uris]
-        own.append("+".join(d or "?" for d in digests) if digests and all(digests) else None)
-    if None not in own and len(own) > len(set(own)):
+    return {
+        uri: _look(uri, candidate.sha256, comparison, store, report, tally, decode)
+        for candidate in comparison.candidates
+        for uri in _uris(candidate)
+    }
+
+
+def _check_candidates(comparison: Comparison, digests: Mapping[str, str | None], report: Report) -> None:
+    """Candidates that are the same, by their bytes where these are known, otherwise by uri; and of different kinds."""
+    shown = [(one, uris) for one in comparison.candidates if (uris := _uris(one))]
+    own = [tuple(digests.get(uri) or uri for uri in uris) for _, uris in shown]
+    if len(own) > len(set(own)):
         report.find("identical_candidates", comparison.id)
+    videos = [
+        candidate.id for candidate, uris in shown if candidate.type == "video" or any(map(_is_video, uris))
+    ]
+    if 0 < len(videos) < len(shown):
+        report.find(
+            "mixed_candidates", f"{comparison.id}: a video (candidate {', '.join(videos)}) against a picture"
+        )
+
+
+def _uris(candidate: Candidate) -> tuple[str, ...]:
+    return (candidate.uri,) if isinstance(candidate.uri, str) else candidate.uri or ()
+
+
+def _is_video(uri: str) -> bool:
+    return media.is_video(uri.partition("?")[0])
 
 
 def _look(

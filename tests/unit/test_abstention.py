@@ -15,6 +15,7 @@ from mmalign.composition import Reward
 from mmalign.shapes import Law
 from mmalign.shapes.pairs import write_pairs
 from mmalign.types import PreferencePair, Sample
+from pipelines import evaluate_reward
 from pipelines.abstention import one_a_group, promise, tell
 from pipelines.evaluate_reward import compare_pairs
 from pipelines.settings import EvaluateReward
@@ -92,9 +93,20 @@ def test_a_judge_of_pairs_is_sure_where_both_orders_agree() -> None:
     assert 0.4 < told["new_coverage"] < 0.6 and told["new_error"]["mean"] == 0.0
 
 
-def test_few_prompts_are_refused() -> None:
-    with pytest.raises(ValueError, match="20 or more prompts, got 2"):
-        promise([1.0, 2.0], [1, 1], ["a", "b"], [None, None], alpha=0.1, delta=0.1)
+def test_of_few_prompts_nothing_is_promised_and_the_accuracy_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = promise([1.0, 2.0], [1, 1], ["a", "b"], [None, None], alpha=0.1, delta=0.1)
+    assert found["threshold"] is None and "20 or more prompts, got 2" in found["reason"]
+    path = write_pairs(tmp_path, "heldout", num_prompts=3, num_images=2, law=Law(temperature=0.02))
+    wanted = EvaluateReward(
+        reward=Reward(name="shapes-verifier"), pairs=str(path), conformal=0.2, output=str(tmp_path / "o.json")
+    )
+    evaluate_reward.run(wanted)
+    written = json.loads((tmp_path / "o.json").read_text())
+    assert written["strict"]["n"] > 0 and "20 or more prompts" in written["conformal"]["reason"]
+    told = " ".join(capsys.readouterr().out.split())
+    assert "untied pairs in order" in told and "--conformal 0.2 promises nothing: it needs" in told
 
 
 def redness(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:

@@ -14,6 +14,7 @@ from mmalign import media
 from mmalign.data.check import check
 from mmalign.data.columns import write_parquet
 from mmalign.data.formats import read
+from pipelines.data import check_files
 
 
 def record(id: str, prompt: str, uris: tuple[str, str], label: str = "i", **more: Any) -> dict[str, Any]:
@@ -182,3 +183,37 @@ def test_parquet_is_checked_like_jsonl(tmp_path: Path) -> None:
     path = write(tmp_path, record("x", "p", ("0.png", "1.png")), record("y", "q", ("2.png", "3.png"), "tie"))
     write_parquet(tmp_path / "pairs.parquet", read(path))
     assert check(tmp_path / "pairs.parquet").as_dict() == check(path).as_dict()
+
+
+def test_a_picture_against_a_video_is_a_fault(tmp_path: Path) -> None:
+    media.write(tmp_path / "moves.mp4", torch.rand(4, 3, 16, 16), fps=4)
+    mixed, declared = record("x", "p", ("0.png", "moves.mp4")), record("y", "q", ("0.png", "zip://a.zip::1"))
+    declared["candidates"][1]["type"] = "video"
+    words = record("z", "r", ("0.png", "1.png"))
+    words["candidates"][1] = {"id": "1", "type": "text", "text": "a cat"}
+    path = write(tmp_path, mixed, declared, words, record("w", "s", ("0.png", "1.png")))
+    report = check(path, with_media=False)
+    assert report.mixed_candidates == [f"{name}: a video (candidate 1) against a picture" for name in "xy"]
+    assert report.counts == {"mixed_candidates": 2} and report.faults == 2
+    assert check(path).mixed_candidates == report.mixed_candidates
+
+
+def test_identical_candidates_are_found_by_bytes_and_without_media_by_uri(tmp_path: Path) -> None:
+    path = write(tmp_path, record("x", "p", ("0.png", "0.png")), record("y", "q", ("0.png", "copy.png")))
+    (tmp_path / "copy.png").write_bytes((tmp_path / "0.png").read_bytes())
+    assert check(path).identical_candidates == ["x", "y"]
+    assert check(path, with_media=False).identical_candidates == ["x"]
+
+
+def test_notes_are_marked_as_notes_and_counted_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, record("x", "", ("0.png", "0.png")), record("y", "q", ("1.png", "2.png")))
+    assert check_files([path]).notes == 2
+    told = " ".join(capsys.readouterr().out.split())
+    assert "note: empty prompts: x" in told and "note: identical candidates: x" in told
+    assert told.endswith("2 comparisons (train 2), 3 media: no faults, 2 notes")
+    (tmp_path / "other.jsonl").write_text("no JSON\n", encoding="utf-8")
+    check_files([tmp_path / "other.jsonl"], with_media=False)
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.endswith("0 comparisons, media not looked at: 1 fault") and "note" not in told

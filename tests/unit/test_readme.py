@@ -18,6 +18,7 @@ from mmalign.data.formats import parsed, read
 from mmalign.data.labels import annotator_of, views
 from mmalign.strict import _all_paths
 from pipelines.settings import CheckReward, EvaluateGenerator, EvaluateReward, Generate, Score, Serve
+from pipelines.synthesis import Synthesize
 from rewardmodels.ocr.texts import wanted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,8 +117,9 @@ def test_the_votes_file_is_shown_as_it_must_be_written(tmp_path: Path) -> None:
 MENTIONED = {
     "generate": Generate, "score": Score, "check-reward": CheckReward, "serve": Serve,
     "evaluate generator": EvaluateGenerator, "evaluate reward": EvaluateReward,
+    "data synthesize": Synthesize,
 }  # fmt: skip
-BY_OPTION = {"input", "rewards", "reward", "generator", "generators", "sampling"}
+BY_OPTION = {"input", "rewards", "reward", "generator", "generators", "sampling", "helpers", "filters"}
 
 
 @pytest.mark.parametrize("verb", MENTIONED)

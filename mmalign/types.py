@@ -102,11 +102,22 @@ class Sample:
         """`edit` with a source, `video` with several frames or a video file, otherwise `image`."""
         if self.source is not None:
             return "edit"
-        if isinstance(self.media, Tensor):
-            return "video" if self.media.ndim == 4 and self.media.shape[0] > 1 else "image"
-        from mmalign.media import is_video
+        return "video" if _moves(self.media) else "image"
 
-        return "video" if is_video(self.media) else "image"
+    @property
+    def kinds(self) -> frozenset[Modality]:
+        """All that a reward must judge to judge it: its modality, and videos too where one was made from a still."""
+        from_still = self.source is not None and _moves(self.media) and not _moves(self.source)
+        return frozenset({"edit", "video"}) if from_still else frozenset({self.modality})
+
+
+def _moves(media: Tensor | Path) -> bool:
+    """Several frames, or a video file."""
+    if isinstance(media, Tensor):
+        return media.ndim == 4 and media.shape[0] > 1
+    from mmalign.media import is_video
+
+    return is_video(media)
 
 
 @dataclass(frozen=True, eq=False)

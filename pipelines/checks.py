@@ -156,6 +156,17 @@ def require_comparisons(key: str, name: str, dimensions: Collection[str], said: 
     )
 
 
+def bad_lines(name: str, dimensions: Collection[str]) -> list[str]:
+    """The lines of a file that are no comparisons, each with the reason; a training leaves them out."""
+    rows, bad = open_rows(Path(name)), []
+    for place in range(len(rows)):
+        try:
+            _pairs(formats.parsed(rows.record(place)), dimensions)
+        except formats.BROKEN as problem:
+            bad.append(f"{Path(name).name}:{rows.number(place)}: {formats.in_words(problem)}")
+    return bad
+
+
 def require_every(key: str, name: str, dimensions: Collection[str]) -> None:
     """ValueError for the first pair of a file that is decided in some of the dimensions and not in all of them."""
     rows = open_rows(Path(name))

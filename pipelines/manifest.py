@@ -12,6 +12,7 @@ A row that cannot be used stays in the list, with its problem.
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8 as BOM
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
@@ -98,15 +99,17 @@ def _from_file(file: Path, root: Path, prompt: str | None) -> Item:
 def _read_rows(path: Path, prompt: str | None) -> list[Item]:
     """One item a line. Lines end with a line feed only: texts may hold every other separator that Unicode knows."""
     with path.open("rb") as file:
-        lines = [line.decode("utf-8", errors="replace").strip("\ufeff \t\r\n") for line in file]
+        lines = [line.removeprefix(BOM).strip(b" \t\r\n") for line in file]
     return [_from_line(line, number, path, prompt) for number, line in enumerate(lines, 1) if line]
 
 
-def _from_line(line: str, number: int, path: Path, prompt: str | None) -> Item:
+def _from_line(line: bytes, number: int, path: Path, prompt: str | None) -> Item:
     unnamed = f"line {number}"
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
         json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError:
+        return Item(unnamed, None, problem=f"{path.name}:{number} is not UTF-8 text: save the file as UTF-8")
     except (json.JSONDecodeError, RecursionError) as problem:
         return Item(unnamed, None, problem=f"{path.name}:{number} is {in_words(problem)}")
     except UnicodeEncodeError:

@@ -32,6 +32,9 @@ MODEL_KEYS: dict[str, type[AnyRecipe]] = {
 }  # fmt: skip
 """By a key of the section `model` what a recipe trains: a personal model has prototypes, one of CLIP a score."""
 
+SHOWN = 2
+"""Bad lines of a file that are told with their reasons."""
+
 
 def schema_of(recipe: str | Path) -> type[AnyRecipe] | None:
     """The schema of a recipe that trains a reward or a judge; None for one of a generator."""
@@ -155,9 +158,25 @@ def _require(
 
 
 def arithmetic(recipe: AnyRecipe) -> str:
-    """What will be done, as text: what an update learns from, how many there are, how much data that is."""
+    """What will be done, as text: what an update learns from, how many there are, how much data that is, and the lines
+    of files that are left out of it. No medium is opened.
+    """
     if isinstance(recipe, PluralRecipe):
         return _of_votes(recipe)
+    files = {key: name for key, name in places_of(recipe.data).items() if name not in WORLDS}
+    return _spent(recipe) + "".join(_left_out(key, name) for key, name in files.items())
+
+
+def _left_out(key: str, name: str) -> str:
+    """A line where lines of a file cannot be read."""
+    bad = checks.bad_lines(name, ("overall",))
+    if not bad:
+        return ""
+    more = f", and {len(bad) - SHOWN} more; `mmalign data check` tells all" if len(bad) > SHOWN else ""
+    return f"\ndata.{key}: {counted(len(bad), 'bad line')} will be left out ({'; '.join(bad[:SHOWN])}{more})"
+
+
+def _spent(recipe: Trained | AnyJudge) -> str:
     data, budget = recipe.data, recipe.budget
     if isinstance(budget, PairBudget):
         num, each = budget.updates, budget.bundles_per_update

@@ -22,6 +22,8 @@ from pipelines.settings import Score
 THUMBNAIL = 224
 LONGEST = 4000
 """Characters of one text of a judge that the page shows; `scores.jsonl` has all."""
+MOST = 5
+"""Reasons of a reward that the terminal shows."""
 FEW = 8
 """Items that the page names for a reason why they were not judged."""
 Row = dict[str, Any]
@@ -37,11 +39,11 @@ def summarize(rows: Sequence[Row], settings: Score) -> dict[str, Any]:
     for label in rows[0]["scores"]:
         names = rows[0]["scores"][label]
         columns = {name: [_number(row["scores"][label].get(name)) for row in rows] for name in names}
-        reasons = Counter(_kind_of(row["reasons"][label], row) for row in rows if label in row["reasons"])
+        reasons = _counted_reasons([(row["reasons"][label], row) for row in rows if label in row["reasons"]])
         rewards[label] = {
             "dimensions": {name: _describe(values, prompts) for name, values in columns.items()},
             "unscored": sum(label in row["reasons"] for row in rows),
-            "reasons": dict(reasons.most_common()),
+            "reasons": reasons,
         }
     unscored = [{"id": row["id"], "reasons": row["reasons"]} for row in rows if row["reasons"]]
     return {
@@ -67,6 +69,17 @@ def _describe(values: Sequence[float], prompts: Sequence[str]) -> dict[str, Any]
 def _distinct(dimensions: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     """The dimensions to show: the overall of a single one would only repeat it."""
     return [item for item in dimensions.items() if item[0] != "overall" or len(dimensions) != 2]
+
+
+def _counted_reasons(given: Sequence[tuple[str, Row]]) -> dict[str, int]:
+    """How many rows have each reason, the most frequent first; the reason of a single row names its file."""
+    found: dict[str, list[str]] = {}
+    for reason, row in given:
+        found.setdefault(_kind_of(reason, row), []).append(reason)
+    counts: Counter[str] = Counter()
+    for kind, own in found.items():
+        counts[own[0] if len(own) == 1 else kind] += len(own)
+    return dict(counts.most_common())
 
 
 def _kind_of(reason: str, row: Row) -> str:
@@ -99,21 +112,38 @@ def write(
         parts += [report.heading("Not judged"), report.table(columns, failed[:500], words=True)]
         parts.append(report.paragraph("All items and reasons are in summary.json."))
     many = counted(summary["num_items"], "item")
-    note = f"{many} from {settings.input}, {summary['num_unscored']} not judged by every reward."
+    note = f"{many} from {settings.input}{_lacking(summary)}."
     path.write_text(report.page("Scores", parts, note=note), encoding="utf-8", errors="replace")
+
+
+def _lacking(summary: Mapping[str, Any]) -> str:
+    """How many items lack a score, if any does."""
+    num = summary["num_unscored"]
+    if not num:
+        return ", all judged by every reward" if len(summary["rewards"]) > 1 else ", all judged"
+    which = "one or more of the rewards" if len(summary["rewards"]) > 1 else "the reward"
+    return f", {num:,} of them not judged by {which}"
 
 
 def _failures(rows: Sequence[Row]) -> list[list[report.Cell]]:
     """By rewards and reason how many items failed so, and the first of them; the most frequent first."""
     items: dict[tuple[str, str], list[str]] = {}
+    own: dict[tuple[str, str], str] = {}
     for row in rows:
         labels: dict[str, list[str]] = {}
         for label, reason in row["reasons"].items():
             labels.setdefault(_kind_of(reason, row), []).append(label)
         for reason, those in labels.items():
-            items.setdefault((", ".join(those), reason), []).append(row["id"])
+            key = (", ".join(those), reason)
+            items.setdefault(key, []).append(row["id"])
+            own[key] = row["reasons"][those[0]]
     return [
-        [those, reason, len(ids), ", ".join(ids[:FEW]) + (", ..." if len(ids) > FEW else "")]
+        [
+            those,
+            reason if len(ids) > 1 else own[those, reason],
+            len(ids),
+            ", ".join(ids[:FEW]) + (", ..." if len(ids) > FEW else ""),
+        ]
         for (those, reason), ids in sorted(items.items(), key=lambda found: -len(found[1]))
     ]
 
@@ -178,19 +208,30 @@ def tell(summary: Mapping[str, Any], folder: Path, already_done: int) -> None:
     names = {"reward": [label for label, *_ in shown], "dimension": [name for _, name, *_ in shown]}
     figures = {
         "mean": [report.show(d["mean"]) for *_, d, _ in shown],
-        "95%": [f"{report.show(d['low'])} to {report.show(d['high'])}" for *_, d, _ in shown],
+        "95%": [_interval(d) for *_, d, _ in shown],
         "n": [str(d["n"]) for *_, d, _ in shown],
         "not judged": [str(unscored) for *_, unscored in shown],
     }
     out = Console()
     out.print(console.table(names, figures))
     for label, found in summary["rewards"].items():
-        for reason, count in list(found["reasons"].items())[:5]:
+        reasons = list(found["reasons"].items())
+        for reason, count in reasons[:MOST]:
             out.print(f"{label}: {count} not judged: {reason}", style="yellow", markup=False)
-    done = f", {already_done} were done before" if already_done else ""
+        if rest := sum(count for _, count in reasons[MOST:]):
+            told = f"{label}: {rest} more not judged, for other reasons; all are in {folder / 'summary.json'}"
+            out.print(told, style="yellow", markup=False)
+    done = f", {already_done} of them done before" if already_done else ""
     out.print(
         f"{counted(summary['num_items'], 'item')}{done}; report: {folder / 'report.html'}", markup=False
     )
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    """Its ends, or a dash where there are none."""
+    if found["low"] is None or found["high"] is None:
+        return report.show(None)
+    return f"{report.show(found['low'])} to {report.show(found['high'])}"
 
 
 def _number(value: Any) -> float:

@@ -29,14 +29,12 @@ def ask(model: RewardModel, samples: Sequence[Sample], *, name: str | None = Non
 
 def _fitting(model: RewardModel, samples: Sequence[Sample], name: str) -> Scores:
     """The samples of the kinds that the reward judges; the others are told."""
-    fitting = [k for k, sample in enumerate(samples) if sample.modality in model.modalities]
+    lacking = [sorted(sample.kinds - model.modalities) for sample in samples]
+    fitting = [k for k, others in enumerate(lacking) if not others]
     if len(fitting) == len(samples):
         return _ask(model, samples, name)
     kinds = " and ".join(sorted(model.modalities))
-    reasons = [
-        None if sample.modality in model.modalities else f"judges {kinds}, not {sample.modality}"
-        for sample in samples
-    ]
+    reasons = [f"judges {kinds}, not {others[0]}" if others else None for others in lacking]
     if not fitting:
         return Scores.failed([reason for reason in reasons if reason is not None], model.dimensions)
     return among(_ask(model, [samples[k] for k in fitting], name), reasons)

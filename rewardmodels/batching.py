@@ -48,8 +48,8 @@ Read = Callable[[Sample], tuple[Clip, Clip | None]]
 
 def require_kind(sample: Sample, modalities: frozenset[Modality]) -> None:
     """ValueError for a sample of a kind that is not judged."""
-    if sample.modality not in modalities:
-        raise ValueError(f"this reward judges {', '.join(sorted(modalities))}, not {sample.modality}")
+    if lacking := sample.kinds - modalities:
+        raise ValueError(f"this reward judges {', '.join(sorted(modalities))}, not {min(lacking)}")
 
 
 def prepare(sample: Sample, modalities: frozenset[Modality], read: Read | None = None) -> Prepared:

@@ -227,7 +227,7 @@ def require_known(name_or_path: str, options: Mapping[str, Any] | None = None) -
     if not known and path.is_dir():
         raise ValueError(f"{path} holds no {CONFIG}: give the folder that `mmalign train-reward` wrote")
     if not known and not _FUNCTION.fullmatch(name_or_path):
-        near = difflib.get_close_matches(name_or_path, CATALOG, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(name_or_path, CATALOG, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "`mmalign ls rewards` lists them"
         raise ValueError(
             f"no reward '{name_or_path}': {hint} (or a model folder, a YAML file, or a Python function as module:name)"

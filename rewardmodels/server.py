@@ -34,6 +34,7 @@ import anyio
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import mmalign
@@ -67,11 +68,16 @@ def build(desks: Mapping[str, Desk], *, limits: Limits | None = None, token: str
     )
     app.get("/health")(reception_desk.health)
     app.get("/rewards")(reception_desk.rewards)
-    app.post("/score")(reception_desk.score)
+    app.post("/score", openapi_extra={"requestBody": wire.request_body()})(reception_desk.score)
 
     @app.exception_handler(Refusal)
     async def refuse(_: Request, refusal: Refusal) -> JSONResponse:
         return JSONResponse({"error": refusal.message}, refusal.status, headers=refusal.headers)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(_: Request, problem: HTTPException) -> JSONResponse:
+        told = f"{problem.detail}: here are GET /health, GET /rewards, GET /openapi.json and POST /score"
+        return JSONResponse({"error": told}, problem.status_code, headers=problem.headers)
 
     return app
 
@@ -256,7 +262,9 @@ def run(
     host, port = listening.getsockname()[:2]
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     say(f"serving {', '.join(desks)} on {where}{' (with a token)' if token else ''}; Ctrl-C ends it")
-    say(f"as a reward: {{name: remote, options: {{url: {where}}}}}")
+    for name in desks:
+        which = f", reward: {name}" if len(desks) > 1 else ""
+        say(f"as a reward: {{name: remote, options: {{url: {where}{which}}}}}")
     server(build(desks, limits=bounds, token=token), bounds).run(sockets=[listening])
 
 

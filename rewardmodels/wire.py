@@ -63,6 +63,31 @@ class Asked(BaseModel):
         return sum(len(sample.texts) for sample in self.samples)
 
 
+def request_body() -> dict[str, Any]:
+    """What POST /score takes, as OpenAPI says it."""
+    schema = Asked.model_json_schema()
+    form = {
+        "type": "object",
+        "required": ["request"],
+        "properties": {"request": {"type": "string", "description": "The JSON of a request."}},
+        "additionalProperties": {"type": "string", "format": "binary", "description": "A file, part:NAME."},
+    }
+    asked = _inlined(schema, schema["$defs"])
+    content = {"application/json": {"schema": asked}, "multipart/form-data": {"schema": form}}
+    return {"required": True, "content": content}
+
+
+def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """A JSON schema with its definitions in place of the references to them."""
+    if isinstance(node, list):
+        return [_inlined(one, definitions) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inlined(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(one, definitions) for key, one in node.items() if key != "$defs"}
+
+
 def scores_to_rows(scores: Scores, ids: Sequence[str]) -> list[dict[str, Any]]:
     """A JSON row a sample; what is not a finite number is null."""
     rows = []

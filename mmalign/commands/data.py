@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmalign.commands.options import Config, Output, Overrides
+from mmalign.commands.options import Config, Output, settings
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Preference data: make, import, check.")
 
@@ -134,10 +134,17 @@ def data_synthesize(
     input: Annotated[
         str | None,
         typer.Argument(
-            help="A folder from `mmalign generate`, or JSONL with {image, prompt}.", show_default=False
+            help="A folder from `mmalign generate`, or JSONL as `mmalign score` takes it.", show_default=False
         ),
     ] = None,
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        settings(
+            "batch_size=8",
+            "dimension, split, workers, fps, max_frames, filters.floor, filters.top_share, filters.helper_margin, "
+            "filters.helpers_needed, filters.pair_confidence, filters.temperature",
+        ),
+    ] = None,
     config: Config = None,
     reward: Annotated[str | None, typer.Option(help="The reward that orders the samples.")] = None,
     helper: Annotated[

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from mmalign.commands.options import Config, Device, Loras, Models, Output, Overrides, Resamples, Rewards
+from mmalign.commands.options import (
+    SAMPLING,
+    Config,
+    Device,
+    Loras,
+    Models,
+    Output,
+    Resamples,
+    Rewards,
+    settings,
+)
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Measure generators, rewards and human labels."
@@ -16,7 +26,10 @@ app = typer.Typer(
 
 @app.command("generator")
 def evaluate_generator(
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        settings("sampling.guidance=3", SAMPLING),
+    ] = None,
     config: Config = None,
     model: Models = None,
     lora: Loras = None,
@@ -32,12 +45,10 @@ def evaluate_generator(
     Example: [cyan]mmalign evaluate generator --lora aligned=runs/quickstart/lora --reward shapes-verifier
     -o runs/eval[/]
     """
-    from pipelines import settings
+    from pipelines.settings import EvaluateGenerator, gather, named_generators
 
     given = {
-        "generators": settings.named_generators(model or [], lora or [])
-        if model or lora or not config
-        else None,
+        "generators": named_generators(model or [], lora or []) if model or lora or not config else None,
         "rewards": reward,
         "prompts": prompts,
         "num_prompts": num_prompts,
@@ -45,9 +56,7 @@ def evaluate_generator(
         "output": output,
         "device": device,
     }
-    wanted = settings.gather(
-        settings.EvaluateGenerator, config, given, overrides or [], verb="evaluate generator"
-    )
+    wanted = gather(EvaluateGenerator, config, given, overrides or [], verb="evaluate generator")
     from pipelines import evaluate_generator as pipeline
 
     pipeline.run(wanted)
@@ -55,7 +64,9 @@ def evaluate_generator(
 
 @app.command("reward")
 def evaluate_reward(
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None, settings("batch_size=8", "dimension, delta, fps, max_frames")
+    ] = None,
     config: Config = None,
     reward: Annotated[str | None, typer.Option(help="A name, a folder or module:function.")] = None,
     pairs: Annotated[str | None, typer.Option(help="Preference pairs, mmalign.pref/1 JSONL.")] = None,
@@ -69,10 +80,10 @@ def evaluate_reward(
 
     Example: [cyan]mmalign evaluate reward --reward shapes-reward --pairs data/pairs.jsonl -o runs/accuracy.json[/]
     """
-    from pipelines import settings
+    from pipelines.settings import EvaluateReward, gather
 
     given = {"reward": reward, "pairs": pairs, "conformal": conformal, "output": output}
-    wanted = settings.gather(settings.EvaluateReward, config, given, overrides or [], verb="evaluate reward")
+    wanted = gather(EvaluateReward, config, given, overrides or [], verb="evaluate reward")
     from pipelines import evaluate_reward as pipeline
 
     pipeline.run(wanted)

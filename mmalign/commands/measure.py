@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
-from mmalign.commands.options import PANELS, Config, Device, Output, Overrides, Rewards
+from mmalign.commands.options import PANELS, SAMPLING, Config, Device, Output, Rewards, settings
 
 app = typer.Typer()
 
 
 @app.command(rich_help_panel=PANELS["measure"])
 def generate(
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        settings(
+            "sampling.guidance=3",
+            f"{SAMPLING}, generator.negative, generator.family, generator.dtype, generator.attention",
+        ),
+    ] = None,
     config: Config = None,
     prompts: Annotated[
         str | None, typer.Option(help="A .txt or .jsonl file, shapes:train or shapes:heldout.")
@@ -33,7 +39,7 @@ def generate(
     Example: [cyan]mmalign generate --prompts shapes:heldout --num-prompts 8 --seeds 2 -o runs/pictures
     sampling.guidance=3[/]
     """
-    from pipelines import settings
+    from pipelines.settings import Generate, gather
 
     given = {
         "prompts": prompts,
@@ -44,7 +50,7 @@ def generate(
         "output": output,
         "device": device,
     }
-    wanted = settings.gather(settings.Generate, config, given, overrides or [], verb="generate")
+    wanted = gather(Generate, config, given, overrides or [], verb="generate")
     from pipelines import generate as pipeline
 
     pipeline.run(wanted)
@@ -54,9 +60,16 @@ def generate(
 def score(
     input: Annotated[
         str | None,
-        typer.Argument(help="A folder of media, or JSONL with {image, prompt}.", show_default=False),
+        typer.Argument(
+            help="A folder of media, or JSONL, a row a file: image (or video, media, file, path) and prompt; where "
+            "needed source (of an edit), id, group (who is compared with whom), reference, metadata. Paths start from "
+            "the JSONL.",
+            show_default=False,
+        ),
     ] = None,
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None, settings("batch_size=8", "workers, fps, max_frames, gallery")
+    ] = None,
     config: Config = None,
     reward: Rewards = None,
     prompt: Annotated[
@@ -73,13 +86,13 @@ def score(
 
     Example: [cyan]mmalign score runs/pictures --reward shapes-verifier --reward jpeg-compressibility -o runs/scores[/]
     """
-    from pipelines import settings
+    from pipelines.settings import Score, gather
 
     words = list(overrides or [])
     if input is not None and "=" in input and not Path(input).exists():
         words, input = [input, *words], None  # `mmalign score --config FILE key=value`
     given = {"input": input, "rewards": reward, "prompt": prompt, "output": output}
-    wanted = settings.gather(settings.Score, config, given, words, verb="score")
+    wanted = gather(Score, config, given, words, verb="score")
     from pipelines import score as pipeline
 
     if pipeline.run(wanted).unscored:
@@ -94,7 +107,13 @@ def check_reward(
             help="A name (`mmalign ls rewards`), a folder or module:function.", show_default=False
         ),
     ] = None,
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        settings(
+            "batch_size=8",
+            "dimension, num_candidates, num_samples, uwo_weight, fps, max_frames, seed, sampling.num_steps, prompts",
+        ),
+    ] = None,
     config: Config = None,
     samples: Annotated[
         str | None, typer.Option(help="A folder of media, or JSONL with {image, prompt}; several a prompt.")
@@ -119,7 +138,7 @@ def check_reward(
 
     Example: [cyan]mmalign check-reward shapes-reward --world shapes --generator shapes-flow -o runs/trust[/]
     """
-    from pipelines import settings
+    from pipelines.settings import CheckReward, gather
 
     words = list(overrides or [])
     if reward is not None and "=" in reward:
@@ -136,7 +155,7 @@ def check_reward(
         "output": output,
         "device": device,
     }
-    wanted = settings.gather(settings.CheckReward, config, given, words, verb="check-reward")
+    wanted = gather(CheckReward, config, given, words, verb="check-reward")
     from pipelines import check_reward as pipeline
 
     if pipeline.run(wanted).verdict.grade == "bad":

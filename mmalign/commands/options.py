@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,11 +12,24 @@ Recipe = Annotated[
     str,
     typer.Argument(help="A shipped recipe (see `mmalign ls recipes`) or a YAML file.", show_default=False),
 ]
+
+
+SAMPLING = (
+    "sampling.num_steps, sampling.seed, sampling.batch_size, sampling.size, sampling.num_frames, sampling.fps"
+)
+
+
+def settings(example: str, others: str) -> Any:
+    """The argument KEY=VALUE of a verb that reads settings; `others` are those that no option sets."""
+    told = f"Further settings by name, e.g. {example}; also {others}."
+    return typer.Argument(metavar="[KEY=VALUE]...", help=told, show_default=False)
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE]...",
-        help="Further settings by name, e.g. optimizer.lr=1e-4 or batch_size=8",
+        help="Further settings by name, e.g. optimizer.lr=1e-4",
         show_default=False,
     ),
 ]
@@ -27,7 +40,8 @@ Rewards = Annotated[
     list[str] | None,
     typer.Option(
         "--reward",
-        help="A reward: a name (`mmalign ls rewards`), a folder, YAML file or module:function. Repeatable.",
+        help="A reward: a name (`mmalign ls rewards`), a folder, module:function or a YAML file, under whose file name "
+        "its scores are filed. Repeatable.",
     ),
 ]
 Models = Annotated[

@@ -17,7 +17,8 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="[REWARD]... [KEY=VALUE]...",
-            help="Rewards: names (`mmalign ls rewards`), folders or module:function; and settings.",
+            help="Rewards: names (`mmalign ls rewards`), folders or module:function; and settings, also "
+            "max_waiting and max_requests.",
             show_default=False,
         ),
     ] = None,
@@ -43,6 +44,10 @@ def serve(
 
     A reward that compares samples judges those of a request by groups: one prompt, or one `metadata.group`.
     Nothing is fetched, no path is read, nothing is unpickled. GET /health, GET /rewards, POST /score.
+
+    POST /score takes JSON, {"samples": [{"prompt": "a red circle", "media": BASE64}]}, or a form with that as its field
+    "request" and files, which it names as "part:NAME". Optional: "reward" beside "samples" (needed where several are
+    served), "source", "id" and "metadata" in a sample. A list of texts as "media" is the frames of a video.
 
     Example: [cyan]mmalign serve shapes-verifier shapes-reward --port 8100[/]
     """

@@ -20,7 +20,7 @@ from mmalign.data.records import SCHEMA, from_record, group_of, to_record
 from mmalign.data.uris import MediaStore, resolve
 from mmalign.media import is_video
 from mmalign.seeds import seed_of
-from mmalign.types import Annotation, Candidate, Comparison, Modality, PreferencePair, Sample
+from mmalign.types import Annotation, Candidate, Comparison, MediaInput, Modality, PreferencePair, Sample
 
 __all__ = [
     "LABELS",
@@ -97,7 +97,7 @@ def samples(comparison: Comparison, root: Path, *, store: MediaStore | None = No
         )
     place = store or MediaStore(root)
     source = _source(comparison)
-    start = None if source is None else place.path(source)
+    start = None if source is None else place.path(source.uri)
     return [_sample(comparison, candidate, place, start) for candidate in comparison.candidates]
 
 
@@ -108,16 +108,19 @@ def kinds(comparison: Comparison) -> frozenset[Modality]:
     >>> sorted(kinds(pair))
     ['video']
     """
-    if _source(comparison) is not None:
-        return frozenset({"edit"})
-    return frozenset(_kind(one, one.uri) for one in comparison.candidates if isinstance(one.uri, str))
+    shown = frozenset(_kind(one, one.uri) for one in comparison.candidates if isinstance(one.uri, str))
+    source = _source(comparison)
+    if source is None:
+        return shown
+    from_still = "video" in shown and _kind(source, source.uri) == "image"
+    return frozenset({"edit", "video"}) if from_still else frozenset({"edit"})
 
 
-def _source(comparison: Comparison) -> str | None:
-    return next((item.uri for item in comparison.inputs if item.role in ("source", "first_frame")), None)
+def _source(comparison: Comparison) -> MediaInput | None:
+    return next((item for item in comparison.inputs if item.role in ("source", "first_frame")), None)
 
 
-def _kind(candidate: Candidate, uri: str) -> Modality:
+def _kind(candidate: Candidate | MediaInput, uri: str) -> Modality:
     """By the name of the medium; by what the record says where it has none, as in a table."""
     name = PurePosixPath(uri.partition("?")[0])
     named = bool(name.suffix) and not uri.startswith("table://")

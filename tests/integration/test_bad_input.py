@@ -32,7 +32,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     given = folder / "all.jsonl"
     lines.append('{"image": "fine.png", "id": "a byte that is not text: ?"}')
     given.write_bytes("\n".join(lines).encode("utf-8").replace(b"text: ?", b"text: \xff"))
-    expected.append(SCORED)
+    expected.append(f"all.jsonl:{len(lines)} is not UTF-8")
     words = [
         "score",
         str(given),

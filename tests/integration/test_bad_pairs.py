@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmalign.config import load_config
 from mmalign.data.columns import write_parquet
 from mmalign.data.formats import read_jsonl
 from mmalign.data.uris import MediaStore
@@ -18,7 +19,8 @@ from mmalign.train.distributed import Processes
 from mmalign.train.loop import Update
 from mmalign.train.skips import SHOWN, Skips
 from mmalign.train.trackers import read_metrics
-from pipelines import train_reward
+from pipelines import plans, train_reward
+from rewardmodels.recipe import RewardRecipe
 from rewardmodels.sources import FileSource, PairSource
 from rewardmodels.training import RewardTraining
 from tests.integration.test_train_reward import OWN, RECIPE, TINY, quiet, weights
@@ -62,6 +64,18 @@ def test_a_bad_line_and_two_broken_pictures_cost_themselves_only(tmp_path: Path)
     last = read_metrics(tmp_path / "run")[-1]
     assert last["skipped_lines"] == 1 and last["skipped_media"] == 2
     assert json.loads((tmp_path / "run" / "quality.json").read_text())["left_out"] == left_out
+
+
+def test_validate_tells_the_lines_that_will_be_left_out(tmp_path: Path) -> None:
+    path = drawn(tmp_path / "data", 4)
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1].replace('"label": "i"', '"label": "left"').replace('"label": "j"', '"label": "left"')
+    path.write_text("\n".join([*lines, "not json", ""]))
+    told = plans.arithmetic(load_config(RECIPE, options(path, "data.heldout=shapes"), RewardRecipe))
+    assert f"data.pairs: 2 bad lines will be left out ({path.name}:2: " in told
+    assert f"{path.name}:5: not valid JSON" in told and "data.heldout" not in told
+    path.write_text("\n".join(lines[2:]))
+    assert "bad line" not in plans.arithmetic(load_config(RECIPE, options(path), RewardRecipe))
 
 
 def test_what_is_left_out_is_the_same_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,10 @@ HALVES = ("pairs", "heldout", "calibration")
         (["data", "check", "none.jsonl"], "no such file"),
         (["ls", "reward"], "rewards"),
         (["ls", "rewards", "hpsv"], "did you mean 'hpsv"),
+        (
+            ["validate", "grpo/shapes-flow", "rewards=[nosuch]"],
+            "no reward 'nosuch': `mmalign ls rewards` lists",
+        ),
         (["ls", "recipes", "x"], "only rewards"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -16,6 +16,9 @@ from mmalign.__main__ import app
 from mmalign.config import available_recipes, load_recipe
 from mmalign.data.formats import parsed, read
 from mmalign.data.labels import annotator_of, views
+from mmalign.strict import _all_paths
+from pipelines.settings import CheckReward, EvaluateGenerator, EvaluateReward, Generate, Score, Serve
+from pipelines.synthesis import Synthesize
 from rewardmodels.ocr.texts import wanted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,3 +112,27 @@ def test_the_votes_file_is_shown_as_it_must_be_written(tmp_path: Path) -> None:
     file.write_text(line)
     (record,) = read(file)
     assert len(record.annotations) == 2
+
+
+MENTIONED = {
+    "generate": Generate, "score": Score, "check-reward": CheckReward, "serve": Serve,
+    "evaluate generator": EvaluateGenerator, "evaluate reward": EvaluateReward,
+    "data synthesize": Synthesize,
+}  # fmt: skip
+BY_OPTION = {"input", "rewards", "reward", "generator", "generators", "sampling", "helpers", "filters"}
+
+
+@pytest.mark.parametrize("verb", MENTIONED)
+def test_help_names_every_setting_and_an_example_that_is_taken(verb: str) -> None:
+    command: Any = typer.main.get_command(app)
+    for word in verb.split():
+        command = command.commands[word]
+    (told,) = [one.help for one in command.params if "KEY=VALUE" in (one.metavar or "")]
+    schema, named = MENTIONED[verb], {one.name for one in command.params} | BY_OPTION
+    lacking = [key for key in schema.model_fields if key not in named and not re.search(rf"\b{key}\b", told)]
+    assert not lacking
+    example = re.search(r"e\.g\. ([^;]+);", told)
+    known = set(_all_paths(schema))
+    mentioned = re.findall(r"[a-z]+(?:[._][a-z_]+)+", told.replace("e.g.", ""))
+    assert verb == "serve" or (example is not None and example[1].split("=")[0] in known)
+    assert not [key for key in mentioned if key not in known]

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 import mmalign
+import rewardmodels
 from mmalign.types import Conditions, PreferencePair, RewardModel, Sample, Scores, Trajectory
+from rewardmodels.asking import ask
 
 
 def test_import_is_lazy() -> None:
@@ -51,6 +53,22 @@ def test_modality_follows_from_the_media() -> None:
     assert Sample("p", Path("a.MP4")).modality == "video"
     assert Sample("p", Path("a.png")).modality == "image"
     assert Sample("p", torch.rand(3, 4, 4), source=Path("a.png")).modality == "edit"
+
+
+def test_a_video_made_from_a_still_is_judged_only_by_what_judges_videos_too() -> None:
+    still, clip = torch.rand(3, 4, 4), torch.rand(2, 3, 4, 4)
+    assert Sample("p", clip, source=still).kinds == {"edit", "video"}
+    assert Sample("p", Path("a.mp4"), source=Path("a.png")).kinds == {"edit", "video"}
+    assert Sample("p", clip, source=clip).kinds == Sample("p", still, source=still).kinds == {"edit"}
+    assert Sample("p", clip).kinds == {"video"}
+    for name in ("shapes-edits-reward", "jpeg-compressibility"):
+        reward = rewardmodels.load(name)
+        scores = [
+            ask(reward, [Sample("p", clip, source=still)]),
+            reward(samples=[Sample("p", clip, source=still)]),
+        ]
+        assert all(not one.valid[0] and "not video" in str(one.reasons[0]) for one in scores)
+    assert ask(rewardmodels.load("sharpness"), [Sample("p", clip, source=still)]).valid[0]
 
 
 def test_scores_invalid_rows_are_nan_with_a_reason() -> None:

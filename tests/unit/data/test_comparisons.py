@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mmalign.data.comparisons import from_record, group_of, pair_verdict, pairs, resolve, to_record
+from mmalign.data.comparisons import from_record, group_of, kinds, pair_verdict, pairs, resolve, to_record
 from mmalign.data.formats import read_jsonl, write_jsonl
 from mmalign.types import Annotation, Candidate, Comparison, MediaInput
 
@@ -28,6 +29,20 @@ def test_a_record_read_back_is_equal() -> None:
     record = json.loads(json.dumps(to_record(made)))
     assert record["schema"] == "mmalign.pref/1" and record["inputs"][0]["width"] == 8
     assert to_record(from_record(record)) == to_record(made)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown", "held"),
+    [
+        (MediaInput("source", "s.png"), "a.png", {"edit"}),
+        (MediaInput("first_frame", "s.png"), "a.mp4", {"edit", "video"}),
+        (MediaInput("source", "s.mp4"), "a.mp4", {"edit"}),
+        (MediaInput("source", "table://t#1", "video"), "a.mp4", {"edit"}),
+    ],
+)
+def test_a_video_made_from_a_still_is_of_two_kinds(source: MediaInput, shown: str, held: set[str]) -> None:
+    made = comparison(inputs=(source,))
+    assert kinds(replace(made, candidates=(replace(made.candidates[0], uri=shown),))) == held
 
 
 def test_all_kinds_become_pairs_of_one_view() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import struct
+import subprocess
 import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -165,3 +168,50 @@ def test_a_token_is_needed_where_there_is_one() -> None:
         assert HTTP.get(f"{url}/health").status_code == 200
     with pytest.raises(ValueError, match="--token"):
         server.listen("0.0.0.0", 0, token=None)
+
+
+def test_unknown_paths_and_methods_are_errors_that_say_what_there_is(url: str) -> None:
+    for answer, status in ((HTTP.get(url), 404), (HTTP.get(f"{url}/score"), 405)):
+        assert answer.status_code == status and answer.json().keys() == {"error"}
+        assert "POST /score" in answer.json()["error"]
+
+
+def test_openapi_says_what_a_request_holds(url: str) -> None:
+    described = HTTP.get(f"{url}/openapi.json").json()["paths"]["/score"]["post"]["requestBody"]["content"]
+    asked_for = described["application/json"]["schema"]
+    assert asked_for["required"] == ["samples"] and "$ref" not in json.dumps(described)
+    sample = asked_for["properties"]["samples"]["items"]
+    assert sample["required"] == ["prompt", "media"] and "source" in sample["properties"]
+    assert described["multipart/form-data"]["schema"]["required"] == ["request"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_requests_of_the_readme_are_answered(url: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    text = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+    found = []
+    for line in text.splitlines():
+        if line.startswith(("curl ", "echo '{\"samples")):
+            told = line.replace("http://127.0.0.1:8100", url).replace("curl ", "curl -s --noproxy '*' ")
+            made = subprocess.run(
+                ["bash", "-c", told], cwd=tmp_path, capture_output=True, text=True, check=True
+            )
+            found += [json.loads(made.stdout)] if made.stdout else []
+    assert [one["scores"][0]["values"]["mean"] for one in found] == pytest.approx([0.2, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(["a"], ["url: U}}"]), (["a", "b"], ["reward: a}}", "reward: b}}"])]
+)
+def test_the_printed_client_names_the_reward_where_there_are_several(
+    names: list[str], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(server, "server", lambda *_: SimpleNamespace(run=lambda sockets: None))
+    monkeypatch.setattr(server, "build", lambda *_, **__: None)
+    with server.listen("127.0.0.1", 0, token=None) as port:
+        server.run(dict.fromkeys(names), port, say=told.append)  # type: ignore[arg-type]
+        address = f"http://127.0.0.1:{port.getsockname()[1]}"
+    lines = [line.replace(address, "U") for line in told if line.startswith("as a reward")]
+    assert len(lines) == len(said) and all(line.endswith(end) for line, end in zip(lines, said, strict=True))
+    assert "reward:" not in lines[0].split("{", 1)[1] or len(names) > 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,15 @@ def test_a_cell_that_is_no_number_is_left_out_and_named(tmp_path: Path) -> None:
         agreement.run(table, human=["r1", "r2"], judge="judge", output=out)
 
 
+@pytest.fixture
+def usual_cells() -> Iterator[None]:
+    """Python's own limit of a cell, which is one for the whole process and others raise."""
+    limit = csv.field_size_limit(131_072)
+    yield
+    csv.field_size_limit(limit)
+
+
+@pytest.mark.usefixtures("usual_cells")
 @pytest.mark.parametrize(
     "content",
     [b"a,b,v\nx,caf\xe9,A\n", b"\x89PNG\r\n\x1a\n\x00\x00", b"a,b,v\n" + b"x" * 200_000],

@@ -112,7 +112,7 @@ FAMILIES: dict[str, Family] = {
     "rewarddance-like": Family(
         "two at a time: nothing across prompts; frames are pictures without times",
         recipe="judge/rewarddance-like",
-        longer={"images": 5, "edits": 5, "videos": 4},
+        longer={"images": 5, "edits": 3, "videos": 4},
     ),
     "uniworld-like": Family(
         "one digit a picture: the frames of a video are pictures without times",

@@ -78,7 +78,7 @@ def equal_pictures(patches: Tensor, grid: Tensor) -> list[int] | None:
     """
     sizes, shapes = grid.prod(-1).tolist(), grid.tolist()
     weights = torch.rand(patches.shape[1], generator=torch.Generator().manual_seed(0)).to(patches.device)
-    sums = (patches.float() * weights).sum(1).cpu().split(sizes)
+    sums = (patches.float() @ weights).cpu().split(sizes)
     found: dict[tuple[object, ...], int] = {}
     places = [
         found.setdefault((*shape, part.numpy().tobytes()), i)

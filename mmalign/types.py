@@ -256,9 +256,7 @@ class PreferencePair:
     ties: Mapping[str, float] = field(default_factory=dict)  # the share of answers that say tie; True is all
     weight: float = 1.0
     group: str = ""
-    tie_kinds: Mapping[str, str] = field(
-        default_factory=dict
-    )  # of ties: both "good" or both "bad", where all say so
+    tie_kinds: Mapping[str, str] = field(default_factory=dict)  # of ties: both "good" or both "bad"
 
     def swapped(self) -> PreferencePair:
         """The same judgement with the two samples exchanged."""

@@ -144,16 +144,12 @@ def judged(
             model, half, num_prompts=num_prompts, law=law_of(data.shapes), world=WORLDS[place],
             dimensions=dimensions,
         )  # fmt: skip
-    if isinstance(recipe, ClipRecipe):
-        dimensions = (
-            recipe.method.dimensions
-        )  # a prompt that is labelled otherwise takes no place among the few
+    if isinstance(recipe, ClipRecipe):  # a prompt that is labelled otherwise takes no place among the few
+        dimensions = recipe.method.dimensions
     skips = Skips()
     source = FileSource(Path(place), data.comparisons_per_bundle, recipe.seed, dimensions, skips=skips)
-    own = (
-        half if data.heldout == data.calibration else None
-    )  # one file for both: each gets the prompts of its half
-    pairs = source.heldout(num_prompts, own)
+    one_file = data.heldout == data.calibration  # each then gets the prompts of its half
+    pairs = source.heldout(num_prompts, half if one_file else None)
     skips.settle()
     skips.require_few(place, last=True)
     refusals: Counter[str] = Counter()

@@ -106,20 +106,12 @@ FAMILIES: dict[str, Family] = {
         measured="visual_quality",
         longer={"images": 5},
     ),
-    "paco-like": Family(
-        "one answer a picture: the frames of a video are pictures without times",
-        recipe="judge/paco-like",
-        longer={"videos": 5},
-    ),
+    "paco-like": Family("one answer a picture", recipe="judge/paco-like"),
     "rewarddance-like": Family(
-        "two at a time: nothing across prompts; frames are pictures without times",
+        "two at a time: nothing across prompts",
         recipe="judge/rewarddance-like",
         longer={"images": 2, "edits": 3, "videos": 3},
     ),
-    "uniworld-like": Family(
-        "one digit a picture: the frames of a video are pictures without times",
-        recipe="judge/uniworld-like",
-        longer={"videos": 3},
-    ),
+    "uniworld-like": Family("one digit a picture", recipe="judge/uniworld-like"),
     "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),
 }

@@ -184,6 +184,7 @@ def as_judge(world: str, num_updates: int, options: argparse.Namespace) -> list[
     name = NAMES[world]
     return [
         f"judge.path={start_of(world, options)}", f"judge.asks.modalities=[{WORLDS[name].modality}]",
+        f"judge.asks.videos={'clip' if world == 'videos' else 'frames'}",
         f"data.pairs={name}", f"data.heldout={name}", *ANNOTATORS, f"budget.iterations={num_updates}",
         f"optimizer.warmup={min(40, max(1, num_updates // 10))}",
         f"evaluation.every={max(1, num_updates // 4)}",

@@ -8,7 +8,7 @@ Two engines keep this protocol: `local.LocalEngine` (a transformers model in thi
     Answer      text, or the problem why there is none
     Words       log-probabilities that the answer begins with each of W given words
 
-Legend: C H W one picture, T frames, W words.
+Legend: C H W one picture, W words.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from typing import Any, Literal, Protocol
 from torch import Tensor
 
 from mmalign.media import to_pil
+from rewardmodels.clips import Clip
 
-Part = str | Tensor
-"""Text, or one picture (3, H, W) in [0, 1]."""
+Medium = Tensor | Clip
+"""One picture (3, H, W) in [0, 1], or a video in time."""
+Part = str | Medium
 Role = Literal["system", "user", "assistant"]
 _SPECIAL = re.compile(
     r"<\|([^|<>]{1,40})\|>|<(/?(?:s|image|video|img|IMG_CONTEXT|bos|eos|pad|think|answer))>"
@@ -36,7 +38,7 @@ _SPECIAL = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """What one side says: texts and pictures in order."""
+    """What one side says: texts, pictures and clips in order."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -52,7 +54,12 @@ class Question:
     @property
     def pictures(self) -> list[Tensor]:
         """All pictures in order."""
-        return [part for message in self.messages for part in message.parts if not isinstance(part, str)]
+        return [part for message in self.messages for part in message.parts if isinstance(part, Tensor)]
+
+    @property
+    def clips(self) -> list[Clip]:
+        """All videos in order."""
+        return [part for message in self.messages for part in message.parts if isinstance(part, Clip)]
 
     def digest(self) -> str:
         """SHA-256 of every word and every eight-bit pixel."""
@@ -62,9 +69,17 @@ class Question:
             for part in message.parts:
                 if isinstance(part, str):
                     seen.update(b"\x1ft" + part.encode())
+                elif isinstance(part, Clip):
+                    seen.update(f"\x1fv{part.times}{part.step}".encode())
+                    for frame in part.frames:
+                        seen.update(_picture(frame))
                 else:
-                    seen.update(f"\x1fi{tuple(part.shape)}".encode() + to_pil(part.detach()).tobytes())
+                    seen.update(_picture(part))
         return seen.hexdigest()
+
+
+def _picture(pixels: Tensor) -> bytes:
+    return f"\x1fi{tuple(pixels.shape)}".encode() + to_pil(pixels.detach()).tobytes()
 
 
 def ask(*parts: Part, system: str | None = None, start: str = "") -> Question:

@@ -91,7 +91,7 @@ class CritiquedReward:
         """The critique of every sample in `notes`, or the reason why there is none."""
         if self.engine is None:
             return [_given(sample) for sample in samples]
-        return reviewed(samples, self.modalities, self.settings.max_frames, self._told)
+        return reviewed(samples, self.settings, self._told, self.modalities)
 
     def _told(self, shown: Sequence[Shown], samples: Sequence[Sample]) -> list[Review]:
         assert self.engine is not None

@@ -26,9 +26,10 @@ from typing import Any
 import anyio
 import httpx
 
+from rewardmodels.clips import Clip
 from rewardmodels.judges.answers import Answers
 from rewardmodels.judges.budget import Budget
-from rewardmodels.judges.chat import Answer, Question, Sampling, Words, key_of, png
+from rewardmodels.judges.chat import Answer, Part, Question, Sampling, Words, key_of, png
 from rewardmodels.judges.replies import Record, among, answer_of, first_tokens, parsed
 from rewardmodels.judges.verdicts import quote
 
@@ -197,7 +198,7 @@ class Endpoint:
 
     def _body(self, question: Question, asked: Mapping[str, Any]) -> bytes:
         messages = [
-            {"role": message.role, "content": [_content(part) for part in message.parts]}
+            {"role": message.role, "content": [made for part in message.parts for made in _content(part)]}
             for message in question.messages
         ]
         record: Record = {"model": self.model, "messages": messages, **asked}
@@ -246,11 +247,13 @@ def _all_of(group: ExceptionGroup) -> Exception:
     return group
 
 
-def _content(part: Any) -> Record:
+def _content(part: Part) -> list[Record]:
+    """A text, a picture, or the frames of a clip as pictures."""
     if isinstance(part, str):
-        return {"type": "text", "text": part}
-    data = base64.b64encode(png(part)).decode()
-    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+        return [{"type": "text", "text": part}]
+    pictures = part.frames if isinstance(part, Clip) else part[None]
+    urls = [f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}" for picture in pictures]
+    return [{"type": "image_url", "image_url": {"url": url}} for url in urls]
 
 
 def _sampled(how: Sampling) -> Record:

@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from mmalign.train.skips import Skips, samples_of, usable
 from mmalign.types import PreferencePair, Sample
-from rewardmodels.batching import prepare
 from rewardmodels.judges import trainable
 from rewardmodels.judges.chat import Question
 from rewardmodels.judges.local import LocalEngine
@@ -86,7 +85,7 @@ class Learner:
     def question(self, sample: Sample) -> Question:
         """What a judge of single pictures is asked about one; ValueError or OSError says what is wrong."""
         assert not isinstance(self.judge, PairJudge)
-        shown = show(prepare(sample, self.judge.modalities), self.judge.settings.max_frames)
+        shown = show(sample, self.judge.settings)
         questions = self.judge.questions(shown, sample)
         if len(questions) != 1:
             raise ValueError("sets of pictures are judged, not trained on: give pairs of single pictures")

@@ -26,10 +26,12 @@ from transformers import (
 )
 
 from mmalign.media import to_pil
+from rewardmodels.clips import Clip
 from rewardmodels.judges.answers import Answers
-from rewardmodels.judges.chat import Answer, Question, Sampling, Words, key_of, matches
+from rewardmodels.judges.chat import Answer, Part, Question, Sampling, Words, key_of, matches
 from rewardmodels.judges.drawing import Draw
 from rewardmodels.judges.given import Inputs, mean_log_prob, with_answers
+from rewardmodels.judges.videos import as_videos, takes_videos, unframed
 from rewardmodels.towers import speed_up
 
 
@@ -60,6 +62,7 @@ class LocalEngine:
             suppress_tokens=self._pictures(),
         )
         speed_up(self.model)
+        self.watches = takes_videos(self.processor)
         self.special = tuple(self.tokenizer.all_special_tokens)
         self.ids_of = lru_cache(maxsize=256)(self._ids_of)
 
@@ -248,15 +251,16 @@ class LocalEngine:
         return (self._inputs([questions[i] for i in good]) if good else None), problems
 
     def _inputs(self, questions: Sequence[Question]) -> Inputs:
-        texts = [self.text(question) for question in questions]
-        return self.processed(texts, [question.pictures for question in questions])
+        return self.processed([self.text(question) for question in questions], questions)
 
-    def processed(self, texts: Sequence[str], pictures: Sequence[Sequence[Tensor]]) -> Inputs:
-        """What the model gets for texts with their pictures, padded on the left."""
-        shown = {"images": [[to_pil(one.detach()) for one in row] for row in pictures]}
+    def processed(self, texts: Sequence[str], questions: Sequence[Question]) -> Inputs:
+        """What the model gets for texts with the pictures and clips of questions, padded on the left."""
+        pictures = [[to_pil(one.detach()) for one in question.pictures] for question in questions]
+        clips = [clip for question in questions for clip in question.clips]
         made = self.processor(
             text=list(texts),
-            **(shown if any(pictures) else {}),
+            **({"images": pictures} if any(pictures) else {}),
+            **(as_videos(clips) if clips else {}),
             padding=True,
             padding_side="left",
             return_tensors="pt",
@@ -265,6 +269,7 @@ class LocalEngine:
         return {
             name: tensor.to(self.model.device, self.model.dtype if tensor.is_floating_point() else None)
             for name, tensor in made.items()
+            if isinstance(tensor, Tensor)
         }
 
     def text(self, question: Question) -> str:
@@ -275,6 +280,10 @@ class LocalEngine:
             for message in question.messages:
                 if any(isinstance(part, str) and token in part for part in message.parts):
                     raise ValueError(f"the text holds the control token {token} of the model: remove it")
+        if question.clips and not self.watches:
+            raise ValueError(
+                f"{self.name} takes no videos: show their frames (videos: frames in the judge file)"
+            )
         messages = [
             {"role": message.role, "content": [_content(part) for part in message.parts]}
             for message in question.messages
@@ -283,7 +292,7 @@ class LocalEngine:
             text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
             raise ValueError(f"the chat template refuses the question: {error}") from error
-        return str(text) + question.start
+        return unframed(str(text), self.processor) + question.start
 
 
 def _shifted(
@@ -293,5 +302,7 @@ def _shifted(
     return look([start + place for place in places], inputs)
 
 
-def _content(part: Any) -> dict[str, str]:
-    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
+def _content(part: Part) -> dict[str, str]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "video" if isinstance(part, Clip) else "image"}

@@ -19,7 +19,6 @@ from itertools import combinations
 from statistics import fmean
 
 from mmalign.types import Modality, Sample, Scores, content_of
-from rewardmodels.batching import prepare
 from rewardmodels.judges.calibration import UNFITTED, Calibration
 from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling, Words, ask
 from rewardmodels.judges.settings import JudgeFile, Pair
@@ -123,9 +122,7 @@ class PairJudge:
         """About the first and the second, and about the second and the first; ValueError says what is wrong."""
         if a.prompt != b.prompt:
             raise ValueError("the two samples of a pair must have one prompt")
-        first, second = (
-            show(prepare(sample, self.modalities), self.settings.max_frames) for sample in (a, b)
-        )
+        first, second = show(a, self.settings), show(b, self.settings)
         return self._question(first, second), self._question(second, first)
 
     def _question(self, first: Shown, second: Shown) -> Question:

@@ -244,7 +244,17 @@ class JudgeFile(Section):
     checkpoint: str | None = None
     """Hub id of the published weights this judge is meant for; null: any instruction model with pictures."""
     max_frames: PositiveInt = 8
+    """At most so many frames of a video are shown, from first to last."""
+    videos: Literal["frames", "clip"] = "frames"
+    """How a video is shown: as so many pictures, or as one clip of two frames a second in the model's own tokens, with
+    times. Servers, which know no such part of a message, are shown the frames of a clip as pictures."""
     judge: Annotated[Kind, Field(discriminator="kind")]
+
+    @model_validator(mode="after")
+    def _sets_have_frames(self) -> JudgeFile:
+        if self.videos == "clip" and isinstance(self.judge, YesNo) and self.judge.pairs_of_frames:
+            raise ValueError("pairs_of_frames asks about the pictures of a set: set videos to frames")
+        return self
 
 
 def read_judge(name_or_path: str) -> JudgeFile:

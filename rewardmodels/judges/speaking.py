@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +21,9 @@ import torch
 from torch import Tensor
 
 from mmalign.types import Modality, Sample, Scores, as_frames
-from rewardmodels.batching import Prepared, prepare
-from rewardmodels.judges.chat import Answer, Part, Question, Review, Words, ask
+from rewardmodels.batching import prepare
+from rewardmodels.clips import Clip, VideoRule, read_sample
+from rewardmodels.judges.chat import Answer, Medium, Part, Question, Review, Words, ask
 from rewardmodels.judges.settings import JudgeFile
 from rewardmodels.judges.wording import Wording
 
@@ -31,12 +33,12 @@ NO_VARIANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A sample that was decoded and checked: its words and its pictures by role."""
+    """A sample that was decoded and checked: its words, and its pictures or clips by role."""
 
     prompt: str
-    pictures: Mapping[str, tuple[Tensor, ...]]
+    pictures: Mapping[str, tuple[Medium, ...]]
 
-    def only(self, names: Sequence[str]) -> dict[str, tuple[Tensor, ...]]:
+    def only(self, names: Sequence[str]) -> dict[str, tuple[Medium, ...]]:
         """The pictures of these roles; a role the sample lacks (the source of no edit) is left out."""
         return {name: self.pictures[name] for name in names if name in self.pictures}
 
@@ -57,17 +59,31 @@ def spread(frames: Tensor, most: int) -> tuple[Tensor, ...]:
     return tuple(frames[places])
 
 
-def show(ready: Prepared, max_frames: int) -> Shown:
-    """The pictures of a prepared sample."""
-    pictures = {"media": spread(ready.frames, max_frames)}
+def show(sample: Sample, settings: JudgeFile, modalities: frozenset[Modality] | None = None) -> Shown:
+    """A sample as a judge sees it, of the kinds of the judge file unless said; ValueError or OSError says what is wrong
+    with it.
+    """
+    most = settings.max_frames
+    read = None
+    if settings.videos == "clip":
+        rule = VideoRule(min_frames=min(VideoRule.min_frames, most), max_frames=most)
+        read = partial(read_sample, rule=rule)
+    ready = prepare(sample, frozenset(settings.modalities) if modalities is None else modalities, read)
+    pictures = {"media": _media(ready.frames, ready.clip, most)}
     if ready.source is not None:
-        pictures = {"source": spread(ready.source, max_frames), **pictures}
+        pictures = {"source": _media(ready.source, ready.source_clip, most), **pictures}
     return Shown(ready.prompt, pictures)
 
 
+def _media(frames: Tensor, clip: Clip | None, most: int) -> tuple[Medium, ...]:
+    """A video that is shown as such, or frames (T, 3, H, W) as pictures."""
+    return (clip,) if clip is not None and clip.is_video else spread(frames, most)
+
+
 def reviewed(
-    samples: Sequence[Sample], modalities: frozenset[Modality], max_frames: int,
+    samples: Sequence[Sample], settings: JudgeFile,
     judge: Callable[[Sequence[Shown], Sequence[Sample]], Sequence[Review]],
+    modalities: frozenset[Modality] | None = None,
 ) -> list[Review]:  # fmt: skip
     """A review of every sample; those that cannot be decoded get a reason and are not asked about."""
     made: list[Review | None] = [None] * len(samples)
@@ -75,7 +91,7 @@ def reviewed(
     places: list[int] = []
     for i, sample in enumerate(samples):
         try:
-            shown.append(show(prepare(sample, modalities), max_frames))
+            shown.append(show(sample, settings, modalities))
         except (ValueError, OSError) as error:
             made[i] = Review(reason=" ".join(str(error).split()))
         else:
@@ -159,8 +175,7 @@ own_name, own_modalities = property(_name), property(_modalities)
 
 def reviews(judge: Speaking, *, samples: Sequence[Sample]) -> list[Review]:
     """What the judge says of every sample: scores, its words, and notes."""
-    settings = judge.settings
-    return reviewed(samples, frozenset(settings.modalities), settings.max_frames, judge.judge)
+    return reviewed(samples, judge.settings, judge.judge)
 
 
 def scores(judge: Speaking, *, samples: Sequence[Sample]) -> Scores:

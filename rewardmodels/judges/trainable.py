@@ -48,11 +48,13 @@ from rewardmodels.vlm import load_folder as load_reward
 Calibrating = YesNoReward | DigitReward | PairJudge | ChecklistReward
 Judge = Calibrating | TextReward | PrincipleReward
 FAMILY, JUDGE, QUESTION, SCHEMA = "judge", "judge.yaml", "question.txt", "mmalign.judge/1"
-PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+PICTURE, VIDEO = "<|vision_start|><|image_pad|><|vision_end|>", "<|video_pad|>"
 ANSWER = "<|Reward|>"
 CHAT = (
     "{% for message in messages %}{% for part in message.content %}{% if part.type == 'image' %}"
     + PICTURE
+    + "{% elif part.type == 'video' %}"
+    + VIDEO
     + "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}" + ANSWER + "{% endif %}"
 )
@@ -88,7 +90,7 @@ def start_from(
     """
     words = sayable(settings, critique)
     if is_reward_model(path):
-        opened = _talking(path, words)
+        opened = _talking(path, words, settings.max_frames)
     else:
         opened = open_model(path, device=device, dtype=dtype)
     aligned(opened.model)
@@ -103,8 +105,10 @@ def is_reward_model(path: str) -> bool:
     return (Path(model_path(path)) / HEAD).is_file()
 
 
-def _talking(path: str, words: Sequence[str]) -> Opened:
-    """The backbone of a reward model as an instruction model that may answer with the words."""
+def _talking(path: str, words: Sequence[str], most_frames: int) -> Opened:
+    """The backbone of a reward model as an instruction model that may answer with the words and reads clips of at most
+    so many frames.
+    """
     reward: VlmReward = load_reward(model_path(path))
     kind = reward.vlm.config.model_type
     if kind != "qwen3_vl" or reward.settings.template not in TEMPLATES:
@@ -117,9 +121,10 @@ def _talking(path: str, words: Sequence[str]) -> Opened:
     reward.vlm.model.visual.config._attn_implementation = "sdpa"  # as the folder will be read
     pixels = pixels_record(reward.builder)
     pixels.pop("image_processor_type")
-    processor = Qwen3VLProcessor(
-        Qwen2VLImageProcessor(**pixels), tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT
-    )
+    low, high = reward.builder.video.pixels(most_frames)
+    volume = {"shortest_edge": low, "longest_edge": high * most_frames}
+    videos = Qwen3VLVideoProcessor(**{**pixels, "size": volume, "max_frames": most_frames})
+    processor = Qwen3VLProcessor(Qwen2VLImageProcessor(**pixels), tokenizer, videos, chat_template=CHAT)
     return Opened(reward.vlm.eval(), processor, reward.name)
 
 

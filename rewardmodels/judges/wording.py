@@ -4,8 +4,6 @@ Ours are the files `wordings/<name>.<version>.txt`; a published checkpoint that 
 the user's file (`template_file`). Places are `{prompt}`, `{source}`, `{media}` and the other names in `PICTURES` and
 `TEXTS`; all other braces, such as those of a JSON example, are plain text. Pictures that a text gives no place stand
 before it.
-
-Legend: T frames.
 """
 
 from __future__ import annotations
@@ -15,9 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
-from rewardmodels.judges.chat import Part, guard
+from rewardmodels.judges.chat import Medium, Part, guard
 
 FOLDER = Path(__file__).resolve().parent / "wordings"
 PICTURES = ("source", "media", "reference", "first", "second")
@@ -32,8 +28,8 @@ class Wording:
     key: str
     text: str
 
-    def fill(self, texts: Mapping[str, str], pictures: Mapping[str, Sequence[Tensor]]) -> tuple[Part, ...]:
-        """Texts (guarded) and pictures, each (3, H, W), put into their places.
+    def fill(self, texts: Mapping[str, str], pictures: Mapping[str, Sequence[Medium]]) -> tuple[Part, ...]:
+        """Texts (guarded), pictures and clips put into their places.
 
         >>> Wording("a/1", 'Is {media} "{prompt}"? {"score": 1}').fill({"prompt": "red <|im_end|>"}, {"media": []})
         ('Is ', ' "red < |im_end| >"? {"score": 1}')

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mmalign.types import PreferencePair, Sample
-from rewardmodels.batching import prepare
 from rewardmodels.judges.chat import Question, Sampling
 from rewardmodels.judges.local import LocalEngine
 from rewardmodels.judges.pairwise import PairJudge
@@ -104,7 +103,7 @@ class Writer:
 
     def show(self, sample: Sample) -> Shown:
         """A sample made ready; ValueError or OSError says what is wrong with it."""
-        return show(prepare(sample, self.judge.modalities), self.judge.settings.max_frames)
+        return show(sample, self.judge.settings)
 
     def ask_both(self, pair: PreferencePair) -> Question:
         """The question about the first and the second of a pair; ValueError or OSError says what is wrong."""

@@ -56,8 +56,6 @@ LONG = {
 """From nothing two towers need many updates, and few of them on single shapes."""
 MORE = {"images": ["data.shapes.families=48"]}
 """Without a prompt a picture says one thing only, where elsewhere it is judged under every prompt of its family."""
-WIDE = ["data.shapes.families=32", "data.shapes.prompts=2", "data.shapes.cross=64"]
-"""More different clips in as many companies. A picture under two prompts is read twice, which most of the time went to."""
 CLIP = "source, order of frames; picture and prompt meet in one product of two embeddings"
 BLIP = "source, order of frames"
 NO_PROMPT = "prompt: accuracy is that of visual quality"
@@ -90,7 +88,7 @@ FAMILIES: dict[str, Family] = {
         longer={"images": 2, "edits": 3, "videos": 3},
     ),
     "list-like": Family(),
-    "yojo-like": Family(changes={"videos": WIDE}, longer={"images": 5, "edits": 4, "videos": 6}),
+    "yojo-like": Family(),
     "adiee-like": Family("levels of single items", longer={"videos": 3}),
     "edithf-like": Family("levels of single items", longer={"edits": 2, "videos": 2}),
     "docreward-like": Family(NO_PROMPT, MORE, worlds=IMAGES, measured="visual_quality", longer={"images": 3}),

@@ -91,8 +91,9 @@ class Template:
     def expanded(self, num_media: int, *, source: bool) -> tuple[str, ...]:
         """The parts of a row with so many candidates, each followed by its separator, with or without source."""
         parts = tuple(part.rstrip("?") for part in self.parts if part != "source?" or source)
-        at = parts.index("media")
-        return (*parts[:at], *parts[at : at + 2] * num_media, *parts[at + 2 :])
+        start = parts.index("media")
+        end = parts.index(self.reads[0], start) + 1 if num_media > 1 else start
+        return (*parts[:start], *parts[start:end] * num_media, *parts[end:])
 
     @property
     def key(self) -> str:
@@ -141,6 +142,7 @@ TEMPLATES: dict[str, Template] = {
         ),
         Template("ask-quality", 1, ("source?", "media", "prompt", "\nhow good does it look", REWARD_TOKEN)),
         Template("candidates", 1, ("prompt", "source?", "media", "<|Candidate|>")),
+        Template("named-candidates", 1, ("source?", "media", "prompt", "<|Candidate|>")),
         Template("score-token", 1, ("source?", "media", "prompt", "\nthe score is", "<|SCORE|>")),
         Template("score-number", 1, ("source?", "media", "prompt", "\nthe score is 0 0 . 0 0", "<|im_end|>")),
         Template.parse("videoreward", 1, wording.VIDEO_REWARD, ASPECT_TOKENS),

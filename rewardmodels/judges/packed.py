@@ -112,7 +112,7 @@ def _starts(model: PreTrainedModel, made: Inputs) -> list[Tensor]:
 def _row(start: Tensor, tail: Sequence[int], answer: Sequence[int], most: int) -> Row:
     """A question behind its beginning (4, L) with its answer but for the last token, which nothing follows."""
     ids = torch.tensor([*tail, *answer[:-1]], dtype=torch.long)
-    along = int(start[1:].max()) + 1 + torch.arange(len(ids))
+    along = int(start[2:].max()) + 1 + torch.arange(len(ids))  # long videos last beyond it, and do not count
     packed = torch.cat([start, torch.stack([ids, along, along, along])], 1)
     columns = start.shape[1] + len(tail) - 1 + torch.arange(most).clamp(max=len(answer) - 1)
     return Row(packed, columns, start.shape[1])

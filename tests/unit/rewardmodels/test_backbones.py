@@ -80,6 +80,10 @@ def placeholder(kind: str) -> str:
     return {"internvl": "<IMG_CONTEXT>"}.get(kind, "<image>")
 
 
+def video_placeholder(kind: str) -> str:
+    return "<|vision_start|><|video_pad|><|vision_end|>" if kind.startswith("qwen") else "<video>"
+
+
 def assert_same_pixels(ours: Tensor, theirs: Tensor) -> None:
     """Equal but for rounding ties of Pillow's integer arithmetic: one level of 256, in few places."""
     away = (ours - theirs.reshape(ours.shape)).abs()

@@ -28,9 +28,15 @@ WORDS = ("yes", "Yes", " yes", "no", "No", " no", "Verdict:")
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
-    "{% if c.type == 'image' %}PICTURE{% else %}{{ c.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
+    "{% if c.type == 'image' %}PICTURE{% elif c.type == 'video' %}VIDEO{% else %}"
+    "{{ c.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def chat(picture: str, video: str) -> str:
+    """The chat template of a model that writes pictures and videos so."""
+    return CHAT.replace("PICTURE", picture).replace("VIDEO", video)
 
 
 def tokenizer(*further: str) -> PreTrainedTokenizerFast:
@@ -69,7 +75,7 @@ def qwen(folder: Path, *, seed: int = 0) -> Path:
     limits = {"min_pixels": 28 * 28, "max_pixels": 28 * 28 * 16}
     processor = Qwen2_5_VLProcessor(
         Qwen2VLImageProcessor(**limits), words, Qwen2VLVideoProcessor(**limits),
-        chat_template=CHAT.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>"),
+        chat_template=chat(*(f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("image", "video"))),
     )  # fmt: skip
     return _write(folder, Qwen2_5_VLForConditionalGeneration, config, processor, seed)
 
@@ -95,7 +101,7 @@ def llava(folder: Path, *, seed: int = 0) -> Path:
     images = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     processor = LlavaProcessor(
         images, words, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1,
-        chat_template=CHAT.replace("PICTURE", "<image>"),
+        chat_template=chat("<image>", ""),
     )  # fmt: skip
     return _write(folder, LlavaForConditionalGeneration, config, processor, seed)
 

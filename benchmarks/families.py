@@ -85,7 +85,7 @@ FAMILIES: dict[str, Family] = {
     "soli-reward-like": Family(
         "one bit an item: differences among good ones, or among bad ones, hardly show",
         bits=True,
-        longer={"images": 2, "edits": 3, "videos": 3},
+        longer={"images": 2, "edits": 2, "videos": 2},
     ),
     "list-like": Family(),
     "yojo-like": Family(),
@@ -107,8 +107,9 @@ FAMILIES: dict[str, Family] = {
     "paco-like": Family("one answer a picture", recipe="judge/paco-like"),
     "rewarddance-like": Family(
         "two at a time: nothing across prompts",
+        {"edits": ["judge.asks.judge.wording=plain-edit-pair/1"]},
         recipe="judge/rewarddance-like",
-        longer={"images": 2, "edits": 3, "videos": 3},
+        longer={"images": 2, "edits": 2, "videos": 2},
     ),
     "uniworld-like": Family("one digit a picture", recipe="judge/uniworld-like"),
     "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),

@@ -33,6 +33,7 @@ from rewardmodels.judges.speaking import (
     Shown,
     own_modalities,
     own_name,
+    own_reads_files,
     question,
     reviews,
     scores,
@@ -58,7 +59,7 @@ class ChecklistReward:
     differentiable: bool = False
     calibration: Calibration = UNFITTED
 
-    name, modalities = own_name, own_modalities
+    name, modalities, reads_files = own_name, own_modalities, own_reads_files
     review, __call__, probability = reviews, scores, probability
 
     def __post_init__(self) -> None:

@@ -60,6 +60,7 @@ def load_judge(
     passes: int | None = None,
     min_mass: float | None = None,
     hard: bool | None = None,
+    videos: str | None = None,
     seed: int = 0,
     batch_size: int = 8,
     device: str = "cpu",
@@ -79,12 +80,15 @@ def load_judge(
     - server, model: an OpenAI-compatible URL and the name it serves the model under; instead of `path`
     - template_file: your text in place of our wording, or a mapping from question to file
     - weights_file: what a checklist has learned; with checklist_file, VisionReward's own weights for its own questions
+    - videos: `frames` shows a video as pictures, `clip` as one video in the model's own tokens
     - hard: answers of a checklist are 1 or -1, as VisionReward counts them
     - scorer: the reward that reads a critique: a folder, or a reward as YAML writes it (name, options); without path
       and server the critique is metadata["critique"]
     - cache: a file that keeps answers; max_requests, max_tokens_total, max_seconds: what a server may be asked
     """
     settings = _changed(read_judge(config), passes=passes, min_mass=min_mass, hard=hard)
+    if videos is not None:
+        settings = validate({**settings.model_dump(mode="json"), "videos": videos}, JudgeFile, origin=config)
     if checklist_file is not None:
         settings, weights_file = with_questions(settings, checklist_file, weights_file), None
     budget = Budget(max_requests, max_tokens_total, max_seconds)

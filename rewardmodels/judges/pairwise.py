@@ -22,7 +22,15 @@ from mmalign.types import Modality, Sample, Scores, content_of
 from rewardmodels.judges.calibration import UNFITTED, Calibration
 from rewardmodels.judges.chat import Answer, Engine, Question, Review, Sampling, Words, ask
 from rewardmodels.judges.settings import JudgeFile, Pair
-from rewardmodels.judges.speaking import Shown, collected, own_modalities, own_name, share_of, show
+from rewardmodels.judges.speaking import (
+    Shown,
+    collected,
+    own_modalities,
+    own_name,
+    own_reads_files,
+    share_of,
+    show,
+)
 from rewardmodels.judges.verdicts import Unreadable
 from rewardmodels.judges.winners import PARTS, Outcome, larger, outcome
 from rewardmodels.judges.wording import Wording
@@ -93,7 +101,7 @@ class PairJudge:
     seed: int = 0
     calibration: Calibration = UNFITTED
 
-    name, modalities = own_name, own_modalities
+    name, modalities, reads_files = own_name, own_modalities, own_reads_files
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -199,6 +207,11 @@ class WinRate:
     def modalities(self) -> frozenset[Modality]:
         """What the judge compares."""
         return self.judge.modalities
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether the judge chooses the frames of video files itself."""
+        return self.judge.reads_files
 
     @property
     def dimensions(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from rewardmodels.judges.speaking import (
     Shown,
     own_modalities,
     own_name,
+    own_reads_files,
     question,
     reviews,
     scores,
@@ -48,7 +49,7 @@ class PrincipleReward:
     seed: int = 0
     differentiable: bool = False
 
-    name, modalities = own_name, own_modalities
+    name, modalities, reads_files = own_name, own_modalities, own_reads_files
     review, __call__ = reviews, scores
 
     @property

@@ -29,6 +29,7 @@ from rewardmodels.judges.speaking import (
     Shown,
     own_modalities,
     own_name,
+    own_reads_files,
     picture_of,
     question,
     reviews,
@@ -61,7 +62,7 @@ class YesNoReward:
     seed: int = 0
     calibration: Calibration = UNFITTED
 
-    name, modalities = own_name, own_modalities
+    name, modalities, reads_files = own_name, own_modalities, own_reads_files
     dimensions = property(_one)
     review, __call__, probability = reviews, scores, probability
 
@@ -145,7 +146,7 @@ class DigitReward:
     asked: Digits
     calibration: Calibration = UNFITTED
 
-    name, modalities = own_name, own_modalities
+    name, modalities, reads_files = own_name, own_modalities, own_reads_files
     dimensions = property(_one)
     review, __call__, probability = reviews, scores, probability
 
@@ -182,7 +183,7 @@ class EchoReward:
     engine: Echo
     asked: EchoSettings
 
-    name, modalities = own_name, own_modalities
+    name, modalities, reads_files = own_name, own_modalities, own_reads_files
     dimensions = property(_one)
     review, __call__ = reviews, scores
 

@@ -1,8 +1,8 @@
 """What judges in words share: samples made ready one by one, their pictures, and reviews collected to scores.
 
-A judge that is `Speaking` becomes a reward by taking over four members as they are:
+A judge that is `Speaking` becomes a reward by taking over five members as they are:
 
-    name, modalities = own_name, own_modalities
+    name, modalities, reads_files = own_name, own_modalities, own_reads_files
     review, __call__ = reviews, scores
 
 Legend: B samples, D dimensions, T frames, C H W.
@@ -170,7 +170,12 @@ def _modalities(judge: Described) -> frozenset[Modality]:
     return frozenset(judge.settings.modalities)
 
 
-own_name, own_modalities = property(_name), property(_modalities)
+def _reads_files(judge: Described) -> bool:
+    """Whether it is given video files as they are: the frames that others choose come without their times."""
+    return judge.settings.videos == "clip"
+
+
+own_name, own_modalities, own_reads_files = property(_name), property(_modalities), property(_reads_files)
 
 
 def reviews(judge: Speaking, *, samples: Sequence[Sample]) -> list[Review]:

@@ -33,6 +33,7 @@ from rewardmodels.judges.speaking import (
     collected,
     own_modalities,
     own_name,
+    own_reads_files,
     question,
     reviews,
 )
@@ -116,7 +117,7 @@ class TextReward:
     seed: int = 0
     differentiable: bool = False
 
-    name, modalities = own_name, own_modalities
+    name, modalities, reads_files = own_name, own_modalities, own_reads_files
     review = reviews
 
     @property

@@ -220,8 +220,9 @@ def test_aspects_before_the_prompt_do_not_see_it() -> None:
     assert abs(float(scores[0, 1] - scores[1, 1])) > 1e-6
 
 
-def test_candidates_of_one_row_see_those_before_them_only() -> None:
-    reward = tiny_family("candidates").requires_grad_(False)
+@pytest.mark.parametrize("template", ["candidates/1", "named-candidates/1"])
+def test_candidates_of_one_row_see_those_before_them_only(template: str) -> None:
+    reward = tiny_family("candidates", template=template).requires_grad_(False)
     first, second, third = (Sample("a red circle", torch.rand(3, 32, 32)) for _ in range(3))
     together = reward.together([first, second, third])
     assert together.shape == (3,)
@@ -232,3 +233,17 @@ def test_candidates_of_one_row_see_those_before_them_only() -> None:
         reward.together([first, Sample("two blue squares", torch.rand(3, 32, 32))])
     with pytest.raises(ValueError, match="judges one by one"):
         tiny_family("mlp").together([first])
+
+
+@pytest.mark.parametrize("source", [False, True])
+def test_the_prompt_stands_behind_every_named_candidate(source: bool) -> None:
+    builder = tiny_family("candidates", template="named-candidates/1").builder
+    media = [torch.rand(1, 3, 32, 32) for _ in range(3)]
+    made = builder.together(["a red circle"], [media], [media[0]] if source else None)
+    text = builder.tokenizer.decode(made.input_ids[0]).replace("<|image_pad|>", "").split()
+    picture = ["<|vision_start|>", "<|vision_end|>"]
+    one = [*picture, "a", "red", "circle", "<|Candidate|>"]
+    assert text == [*(picture if source else []), *one * 3]
+    assert [int(column) for column in made.columns[0]] == [
+        i for i, token in enumerate(made.input_ids[0]) if builder.tokenizer.decode(token) == "<|Candidate|>"
+    ]

@@ -16,8 +16,10 @@ from PIL import Image
 
 from mmalign import media
 from mmalign.shapes.bundle import model_path
+from mmalign.strict import to_yaml
 from mmalign.types import Sample
 from rewardmodels.clips import Clip
+from rewardmodels.combine import reads_files
 from rewardmodels.judges import endpoint, trainable
 from rewardmodels.judges.chat import ask
 from rewardmodels.judges.load import load_judge
@@ -130,3 +132,21 @@ def test_sets_of_pictures_have_frames() -> None:
     sets = JUDGED.judge.model_copy(update={"pairs_of_frames": True})
     with pytest.raises(ValueError, match="set videos to frames"):
         JudgeFile(**{**JUDGED.model_dump(), "judge": sets.model_dump()})
+
+
+def test_a_judge_of_ours_is_shown_clips_where_an_option_says_so(tmp_path: Path) -> None:
+    config = tmp_path / "judge.yaml"
+    config.write_text(to_yaml(JUDGED.model_copy(update={"videos": "frames"})), encoding="utf-8")
+    options = {"config": str(config), "path": str(tiny_chat.qwen(tmp_path / "model"))}
+    frames, clips = load_judge(**options), load_judge(**options, videos="clip")
+    assert not reads_files(frames) and reads_files(clips)  # type: ignore[arg-type]
+    path = media.write(tmp_path / "a.mp4", FRAMES[0].repeat_interleave(6, 0), fps=8)
+    samples = [
+        Sample("a circle", path), Sample("a circle", media.read(path), metadata={"fps": 8.0}),
+        Sample("a circle", media.read(path)),
+    ]  # fmt: skip
+    found = clips(samples=samples).overall.tolist()  # type: ignore[operator]
+    assert found[0] == found[1] != found[2], "frames without a rate are taken as two a second"
+    assert found[0] != float(frames(samples=samples[:1]).overall)  # type: ignore[operator]
+    with pytest.raises(ValueError, match="videos"):
+        load_judge(**options, videos="both")

@@ -19,7 +19,7 @@ class Family:
     `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `sums` says that
     its overall score is a weighted sum of its dimensions, `asks` of which if not of all in the world; `bits` that it
     learns from one bit an item; `longer` says in which worlds it is trained for how many times the updates; `alone`
-    that it is trained from nothing.
+    that it is trained from nothing; `writes` that it is a judge that writes its verdict.
     """
 
     blind: str = ""
@@ -32,6 +32,7 @@ class Family:
     bits: bool = False
     longer: Mapping[str, int] = field(default_factory=dict)
     alone: bool = False
+    writes: bool = False
 
 
 ASPECTS = ["model.template=two-aspects/1", "method.dimensions=[visual_quality, instruction_following]"]
@@ -56,6 +57,12 @@ LONG = {
 """From nothing two towers need many updates, and few of them on single shapes."""
 MORE = {"images": ["data.shapes.families=48"]}
 """Without a prompt a picture says one thing only, where elsewhere it is judged under every prompt of its family."""
+ONE_ANSWER = ["judge.asks.judge.passes=1", "judge.asks.judge.draw.temperature=0.0"]
+"""The likeliest; several drawn ones are noisier."""
+MARK = (
+    "judge.asks.judge.asks=[{name: grade, wording: plain/1, format: lines, "
+    "fields: [{name: final, label: final score, low: 1, high: 5, step: 0.2}]}]"
+)
 CLIP = "source, order of frames; picture and prompt meet in one product of two embeddings"
 BLIP = "source, order of frames"
 NO_PROMPT = "prompt: accuracy is that of visual quality"
@@ -112,5 +119,11 @@ FAMILIES: dict[str, Family] = {
         longer={"images": 2, "edits": 2, "videos": 2},
     ),
     "uniworld-like": Family("one digit a picture", recipe="judge/uniworld-like"),
+    "unifiedreward-like": Family(
+        "one number in steps of 0.2",
+        {world: [MARK, *ONE_ANSWER] for world in NAMES},
+        recipe="judge/unifiedreward-like",
+        writes=True,
+    ),
     "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),
 }

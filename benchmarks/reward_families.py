@@ -35,6 +35,7 @@ import argparse
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ import rewardmodels
 from benchmarks.bits import good_against_bad
 from benchmarks.ceilings import ceiling
 from benchmarks.families import FAMILIES, NAMES
-from benchmarks.ties import many_ties
+from benchmarks.ties import three_ways
 from mmalign.shapes.annotators import Law
 from mmalign.shapes.worlds import WORLDS
-from pipelines import train_clip, train_plural, train_probability, train_reward
+from pipelines import train_clip, train_plural, train_probability, train_reward, train_text
 from rewardmodels.shape_probes import probe
 
 FIRST, FIRST_CLIP = "base-reward-like", "pick-like"
@@ -62,6 +63,8 @@ STAGES = {
 AGAIN = 7e-4
 """Learning rate of the further rounds of a start, which go on from the weights of the round before."""
 PIXELS = 32 * 32
+LEVELS = 26
+"""Of the ratings that judges who write are taught from, as fine as EditScore's numbers."""
 LAW = Law(temperature=0.1, theta=2.0)
 """How unsure annotators are, and their tie parameter: at equal worth a third of the answers are ties."""
 ANNOTATORS = (f"data.shapes.temperature={LAW.temperature}", f"data.shapes.theta={LAW.theta}")
@@ -133,18 +136,24 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
         return as_result(family, world, train_plural.run(recipe, given)["known"]["personal"], {}, options)
     if kind == "judge":
         saved = target / "judge"
-        told = train_probability.run(recipe, [*as_judge(world, num_updates, options), *given])
-        quality = told["after"][train_probability.NAME] | {key: told[key] for key in ("updates", "seconds")}
+        if FAMILIES[family].writes:
+            told = train_text.run(recipe, [*as_writer(world, num_updates, options), *given])
+            told |= {"updates": num_updates}
+        else:
+            told = train_probability.run(recipe, [*as_judge(world, num_updates, options), *given])
+        quality = told["after"]["overall"] | {key: told[key] for key in ("updates", "seconds")}
     elif kind == "clip":
         start = [] if FAMILIES[family].alone else towers(num_updates, options)
         quality = train_clip.run(recipe, [*stream(world, options), *start, *given])
     else:
         quality = train_reward.run(recipe, [*from_start(world, num_updates, options), *given])
     reward, drawn_from = rewardmodels.load(str(saved)), WORLDS[NAMES[world]]
-    asked = many_ties(
-        reward, drawn_from, dimension=FAMILIES[family].measured, num_prompts=options.num_prompts
+    ask = partial(
+        three_ways, reward, drawn_from, dimension=FAMILIES[family].measured, num_prompts=options.num_prompts
     )
-    quality = {**quality, "many_ties": asked}
+    quality = {**quality, "many_ties": ask()}
+    if FAMILIES[family].writes:  # its threshold is not fitted by its training
+        quality["three_way"] = ask(law=LAW)
     if FAMILIES[family].bits:
         quality["good_against_bad"] = good_against_bad(reward, drawn_from, LAW, options.num_prompts)
     probes = probe(reward, drawn_from, num=options.num_probes)
@@ -181,13 +190,32 @@ def from_start(world: str, num_updates: int, options: argparse.Namespace) -> lis
 
 def as_judge(world: str, num_updates: int, options: argparse.Namespace) -> list[str]:
     """What a judge is told that starts from the VLM of its world."""
+    return [
+        *_judged(world, options), f"budget.iterations={num_updates}",
+        f"optimizer.warmup={min(40, max(1, num_updates // 10))}",
+        f"evaluation.every={max(1, num_updates // 4)}",
+    ]  # fmt: skip
+
+
+def as_writer(world: str, num_updates: int, options: argparse.Namespace) -> list[str]:
+    """What a judge that writes is told: so many updates on answers from ratings, then a little reinforcement. It says
+    the likeliest number.
+    """
+    few = max(1, num_updates // 20)
+    return [
+        *_judged(world, options), "data.shapes.prompts=4", "data.shapes.cross=0", f"data.shapes.levels={LEVELS}",
+        f"warm_up.updates={num_updates}", "warm_up.lr=5e-4", "warm_up.schedule=cosine", "optimizer.name=muon",
+        "optimizer.lr=1e-4", f"optimizer.warmup={min(20, few)}", f"budget.iterations={few}",
+    ]  # fmt: skip
+
+
+def _judged(world: str, options: argparse.Namespace) -> list[str]:
+    """What all judges are told of a world."""
     name = NAMES[world]
     return [
         f"judge.path={start_of(world, options)}", f"judge.asks.modalities=[{WORLDS[name].modality}]",
         f"judge.asks.videos={'clip' if world == 'videos' else 'frames'}",
-        f"data.pairs={name}", f"data.heldout={name}", *ANNOTATORS, f"budget.iterations={num_updates}",
-        f"optimizer.warmup={min(40, max(1, num_updates // 10))}",
-        f"evaluation.every={max(1, num_updates // 4)}",
+        f"data.pairs={name}", f"data.heldout={name}", *ANNOTATORS,
         f"evaluation.final_prompts={options.num_prompts}",
     ]  # fmt: skip
 

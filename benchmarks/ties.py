@@ -25,11 +25,13 @@ MANY = Law(temperature=0.1, theta=4.0)
 """At equal worth three fifths of the answers are ties."""
 
 
-def many_ties(model: RewardModel, world: World, *, dimension: str, num_prompts: int) -> dict[str, float]:
+def three_ways(
+    model: RewardModel, world: World, *, dimension: str, num_prompts: int, law: Law = MANY
+) -> dict[str, float]:
     """Expected accuracy three ways with fresh answers, the best that anyone could reach, their ratio, the `threshold`
     up to which a tie is said, and `never`: the best accuracy of those who never say one.
     """
-    judged = partial(_judged, model, world, dimension, num_prompts)
+    judged = partial(_judged, model, world, law, dimension, num_prompts)
     calibration, measured = judged("calibration"), judged("evaluation")
     assert measured.tie is not None
     threshold = tie_threshold(calibration.gap, calibration.label)
@@ -38,10 +40,12 @@ def many_ties(model: RewardModel, world: World, *, dimension: str, num_prompts: 
     return found | {"threshold": threshold, "never": float(sure.mean())}
 
 
-def _judged(model: RewardModel, world: World, dimension: str, num_prompts: int, half: Half) -> Judged:
+def _judged(
+    model: RewardModel, world: World, law: Law, dimension: str, num_prompts: int, half: Half
+) -> Judged:
     """The answers of one half of the held-out prompts; what cannot be judged counts as a tie."""
     ask = partial(
-        judge_world, half=half, num_prompts=num_prompts, law=MANY, world=world, dimensions=(dimension,)
+        judge_world, half=half, num_prompts=num_prompts, law=law, world=world, dimensions=(dimension,)
     )
     if isinstance(model, WinRate):
         return in_pairs(partial(prefer, model.judge), ask)

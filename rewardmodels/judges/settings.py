@@ -31,7 +31,8 @@ Rule = Literal["mean", "sum", "sum_middle", "final", "editscore", "cme", "qma"]
 
 class Number(Section):
     """A number of a verdict; `label` is what the answer calls it (in lines also several, parted by |, such as ours and
-    that of a published prompt), `optional` allows N/A.
+    that of a published prompt), `optional` allows N/A. Any number in the range is read; training teaches to say whole
+    ones, or those that lie `step` apart.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Number(Section):
     high: float
     label: str = ""
     optional: bool = False
+    step: PositiveFloat | None = None
 
 
 class Draw(Section):

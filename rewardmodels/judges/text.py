@@ -171,7 +171,7 @@ class TextReward:
 
 def layout_of(ask: Ask) -> Layout:
     """How the answer to a question is read."""
-    fields = tuple(Number(f.name, f.low, f.high, f.label, f.optional) for f in ask.fields)
+    fields = tuple(Number(f.name, f.low, f.high, f.label, f.optional, f.step) for f in ask.fields)
     return Layout(ask.format, fields, ask.key, ask.notes)
 
 

@@ -27,6 +27,7 @@ class Answers(Section):
 
     updates: NonNegativeInt = 60
     lr: PositiveFloat = 3e-4
+    schedule: Literal["constant", "cosine"] = "constant"
     noise: NonNegativeFloat = 0.0
     ratings: dict[str, str] = Field(default_factory=dict)
     scale: tuple[float, float] | None = None

@@ -40,7 +40,7 @@ class Unreadable(ValueError):
 @dataclass(frozen=True)
 class Number:
     """One field of a verdict: what it is called, how the answer labels it, and its range. Labels of a line may be
-    several, parted by |.
+    several, parted by |. `step` is for those who write: between the numbers they say.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Number:
     high: float
     label: str = ""
     optional: bool = False
+    step: float | None = None
 
     @property
     def words(self) -> str:

@@ -32,13 +32,13 @@ _TAIL = {1.0: "Image 1 is better", 0.0: "Image 2 is better"}
 
 
 def grid(field: Number) -> tuple[float, ...]:
-    """The numbers that a field is answered with, lowest first: whole ones where its range holds any inside.
+    """The numbers that a field is answered with, lowest first: `step` apart, or whole ones where the range holds any.
 
-    >>> grid(Number("x", 1, 4)), len(grid(Number("x", 0, 1)))
-    ((1.0, 2.0, 3.0, 4.0), 11)
+    >>> grid(Number("x", 1, 4)), len(grid(Number("x", 0, 1))), grid(Number("x", 1, 2, step=0.25))
+    ((1.0, 2.0, 3.0, 4.0), 11, (1.0, 1.25, 1.5, 1.75, 2.0))
     """
     width = field.high - field.low
-    num = math.floor(width) if width >= 2 else STEPS
+    num = round(width / field.step) if field.step else math.floor(width) if width >= 2 else STEPS
     return tuple(round(field.low + i * width / num, 6) for i in range(num + 1))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.bits import BORDER, good_against_bad
-from benchmarks.ties import MANY, many_ties
+from benchmarks.ties import MANY, three_ways
 from mmalign.shapes.worlds import WORLDS
 from mmalign.types import Modality, Sample, Scores
 from rewardmodels.examination import heldout
@@ -47,7 +47,7 @@ def key(sample: Sample) -> KEY:
     ids=["best", "none", "worst"],
 )
 def test_many_ties(sign: float, low: float, high: float) -> None:
-    found = many_ties(Oracle(sign), WORLD, dimension="overall", num_prompts=NUM)
+    found = three_ways(Oracle(sign), WORLD, dimension="overall", num_prompts=NUM)
     assert low <= found["ratio"] <= high
     assert found["never"] < 0.95 * found["best"] and found["threshold"] >= 0
     if sign == 1:

@@ -95,7 +95,7 @@ FAMILIES: dict[str, Family] = {
         longer={"images": 2, "edits": 2, "videos": 2},
     ),
     "list-like": Family(),
-    "yojo-like": Family(),
+    "yojo-like": Family(longer={"videos": 2}),
     "adiee-like": Family("levels of single items", longer={"videos": 3}),
     "edithf-like": Family("levels of single items", longer={"edits": 2, "videos": 2}),
     "docreward-like": Family(NO_PROMPT, MORE, worlds=IMAGES, measured="visual_quality", longer={"images": 3}),
@@ -114,7 +114,6 @@ FAMILIES: dict[str, Family] = {
     "paco-like": Family("one answer a picture", recipe="judge/paco-like"),
     "rewarddance-like": Family(
         "two at a time: nothing across prompts",
-        {"edits": ["judge.asks.judge.wording=plain-edit-pair/1"]},
         recipe="judge/rewarddance-like",
         longer={"images": 2, "edits": 2, "videos": 2},
     ),

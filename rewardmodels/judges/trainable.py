@@ -58,8 +58,8 @@ CHAT = (
     "{% if part.type == 'image' %}" + PICTURE + "{% else %}" + VIDEO + "{% endif %}"
     "{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}" + ANSWER + "{% endif %}"
 )
-"""What a reward model reads when it is asked: pictures and words as they come, then the token that it judged at. Where it
-compares, that token stands behind the words about the first as well, because the model gathers there what it sees.
+"""What a reward model reads when it is asked: pictures and words as they come, then the token that it judged at. Of two
+that it compares the first has that token behind its words as well, since the model gathers there what it sees.
 """
 TEMPLATES = ("media-prompt/1", "source-media-prompt/1")
 """Those of reward models that have read so before."""

@@ -117,7 +117,12 @@ FAMILIES: dict[str, Family] = {
         recipe="judge/rewarddance-like",
         longer={"images": 2, "edits": 2, "videos": 2},
     ),
-    "uniworld-like": Family("one digit a picture", recipe="judge/uniworld-like"),
+    "uniworld-like": Family(
+        "one digit a picture, of a video its frames without times",
+        {"videos": ["judge.asks.videos=frames"]},
+        recipe="judge/uniworld-like",
+        longer={"videos": 3},
+    ),
     "unifiedreward-like": Family(
         "one number in steps of 0.2",
         {world: [MARK, *ONE_ANSWER] for world in NAMES},

@@ -29,7 +29,9 @@ Contrast = tuple[Sample, Sample, str]
 
 
 def probe(model: RewardModel, world: World, *, num: int, seed: int = 0) -> dict[str, dict[str, object]]:
-    """For each probe that fits the world the rate of `num` contrasts that were passed, with its interval."""
+    """For each probe that fits the world the rate of `num` contrasts that were passed, with its interval. One that could
+    not be scored was not passed, and is counted as `unscored`.
+    """
     compares = getattr(model, "needs_group", False)
     makers = {"wrong_prompt": wrong_pictures if compares else wrong_prompts}
     if world.modality == "edit":
@@ -102,7 +104,6 @@ def _rate(model: RewardModel, contrasts: list[Contrast]) -> dict[str, object]:
     shown = [replace(s, metadata={"group": n}) for n, one in enumerate(contrasts) for s in one[:2]]
     scores = model(samples=shown).overall.view(-1, 2)
     right = (scores[:, 0] > scores[:, 1]).double() + 0.5 * (scores[:, 0] == scores[:, 1]).double()
-    kept = torch.isfinite(scores).all(dim=1)
-    if not bool(kept.all()):
-        raise ValueError(f"{int((~kept).sum())} of {len(contrasts)} contrasts could not be scored")
-    return intervals.mean(right.numpy(), [prompt for _, _, prompt in contrasts]).as_dict()
+    unscored = int((~torch.isfinite(scores)).any(dim=1).sum())
+    rate = intervals.mean(right.numpy(), [prompt for _, _, prompt in contrasts]).as_dict()
+    return rate | ({"unscored": unscored} if unscored else {})

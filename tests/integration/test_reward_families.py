@@ -139,6 +139,20 @@ def test_judges_of_token_probabilities_stand_in_the_same_table(tmp_path: Path) -
     assert (tmp_path / "table.md").read_text().count("| edits |") == 2
 
 
+def test_so_do_judges_that_write(tmp_path: Path) -> None:
+    few = [one for one in TINY if one.startswith(("data", "evaluation", "checkpoint"))]
+    reward_families.main(
+        [
+            "--worlds", "images", "--families", "unifiedreward-like", "--updates", "2", "--num-prompts", "8",
+            "--num-probes", "4", "--threads", "1", "--output", str(tmp_path), "--set", *few, "judge.batch_size=24",
+        ]
+    )  # fmt: skip
+    quality = json.loads((tmp_path / "images-unifiedreward-like.json").read_text())["quality"]
+    assert quality["updates"] == 2 and "threshold" in quality["three_way"]
+    assert all(0 < one["ratio"] <= 1 for one in (quality, quality["three_way"], quality["many_ties"]))
+    assert len((tmp_path / "table.md").read_text().splitlines()) == 3
+
+
 @pytest.mark.parametrize(
     "words",
     [["method.absolute.weight=0.2"], ["method.loss=binary", "method.margin=0"]],

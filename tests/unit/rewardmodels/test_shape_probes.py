@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from itertools import islice
 
 import pytest
+import torch
 
 import rewardmodels
 from mmalign.shapes.worlds import WORLDS
-from mmalign.types import RewardModel, Sample
+from mmalign.types import RewardModel, Sample, Scores
 from rewardmodels.judges.pairwise import Compared, Decision, WinRate
 from rewardmodels.judges.settings import Pair
 from rewardmodels.shape_probes import probe, wrong_pictures
@@ -47,6 +48,19 @@ def test_a_judge_of_pairs_is_probed_two_by_two(sign: int, rate: float) -> None:
     found = probe(judge, IMAGES, num=20)
     assert set(found) == {"wrong_prompt"} and found["wrong_prompt"]["mean"] == rate
     assert probe(rewardmodels.load("shapes-verifier"), IMAGES, num=20)["wrong_prompt"]["mean"] == 1.0
+
+
+def test_what_could_not_be_scored_was_not_passed_and_is_counted() -> None:
+    class Forgetful:
+        name, dimensions, modalities = "forgetful", ("overall",), frozenset({"image"})
+
+        def __call__(self, *, samples: Sequence[Sample]) -> Scores:
+            found = rewardmodels.load("shapes-verifier")(samples=samples)
+            found.overall[::8] = torch.nan  # the better one of every fourth contrast
+            return found
+
+    found = probe(Forgetful(), IMAGES, num=20)["wrong_prompt"]  # type: ignore[arg-type]
+    assert found["mean"] == 0.75 and found["unscored"] == 5
 
 
 def test_an_edit_that_was_not_made_is_shown_beside_one_that_was() -> None:

@@ -29,8 +29,8 @@ Contrast = tuple[Sample, Sample, str]
 
 
 def probe(model: RewardModel, world: World, *, num: int, seed: int = 0) -> dict[str, dict[str, object]]:
-    """For each probe that fits the world the rate of `num` contrasts that were passed, with its interval. One that could
-    not be scored was not passed, and is counted as `unscored`.
+    """For each probe that fits the world the rate of `num` contrasts that were passed, with its interval. Those that
+    could not be scored were not passed, and are counted as `unscored`.
     """
     compares = getattr(model, "needs_group", False)
     makers = {"wrong_prompt": wrong_pictures if compares else wrong_prompts}

@@ -105,11 +105,11 @@ FAMILIES: dict[str, Family] = {
     "image-reward-like": Family(BLIP, LONG, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
     "aesthetic-like": Family(
         NO_PROMPT,
-        MORE,
+        {"images": [*MORE["images"], "budget.updates=4000", "model.scratch.image_layers=3"]},
         recipe="clip/aesthetic-like",
         worlds=IMAGES,
         measured="visual_quality",
-        longer={"images": 5},
+        alone=True,
     ),
     "paco-like": Family("one answer a picture", recipe="judge/paco-like"),
     "rewarddance-like": Family(

@@ -30,7 +30,7 @@ class Family:
     sums: bool = False
     asks: tuple[str, ...] = ()
     bits: bool = False
-    longer: Mapping[str, int] = field(default_factory=dict)
+    longer: Mapping[str, float] = field(default_factory=dict)
     alone: bool = False
     writes: bool = False
 
@@ -92,10 +92,13 @@ FAMILIES: dict[str, Family] = {
     "soli-reward-like": Family(
         "one bit an item: differences among good ones, or among bad ones, hardly show",
         bits=True,
-        longer={"images": 2, "edits": 2, "videos": 2},
+        longer={"images": 1.5, "edits": 3, "videos": 2},
     ),
     "list-like": Family(),
-    "yojo-like": Family(longer={"videos": 2}),
+    "yojo-like": Family(
+        changes={"videos": ["model.template=named-candidates/1"]},
+        longer={"images": 5, "edits": 4, "videos": 1.5},
+    ),
     "adiee-like": Family("levels of single items", longer={"videos": 3}),
     "edithf-like": Family("levels of single items", longer={"edits": 2, "videos": 2}),
     "docreward-like": Family(NO_PROMPT, MORE, worlds=IMAGES, measured="visual_quality", longer={"images": 3}),
@@ -114,6 +117,7 @@ FAMILIES: dict[str, Family] = {
     "paco-like": Family("one answer a picture", recipe="judge/paco-like"),
     "rewarddance-like": Family(
         "two at a time: nothing across prompts",
+        {"edits": ["judge.asks.judge.wording=plain-edit-pair/1"]},
         recipe="judge/rewarddance-like",
         longer={"images": 2, "edits": 2, "videos": 2},
     ),

@@ -130,7 +130,7 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
     """One training with what was measured after it."""
     target, recipe = Path(options.output) / f"{world}-{family}", recipe_of(family)
     given = [f"output={target}", *FAMILIES[family].changes.get(world, ()), *options.set]
-    num_updates = options.updates * FAMILIES[family].longer.get(world, 1)
+    num_updates = round(options.updates * FAMILIES[family].longer.get(world, 1))
     kind, saved = recipe.split("/")[0], target / "reward"
     if kind == "plural":
         return as_result(family, world, train_plural.run(recipe, given)["known"]["personal"], {}, options)

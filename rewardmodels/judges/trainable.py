@@ -51,16 +51,14 @@ FAMILY, JUDGE, QUESTION, SCHEMA = "judge", "judge.yaml", "question.txt", "mmalig
 PICTURE, VIDEO = "<|vision_start|><|image_pad|><|vision_end|>", "<|video_pad|>"
 ANSWER = "<|Reward|>"
 CHAT = (
-    "{% set past = namespace(shown=false, asked=false) %}"
-    "{% for message in messages %}{% for part in message.content %}{% if part.type == 'text' %}"
-    "{{ part.text }}{% set past.asked = past.shown %}"
-    "{% else %}{% if past.asked %}" + ANSWER + "{% endif %}{% set past.shown, past.asked = true, false %}"
-    "{% if part.type == 'image' %}" + PICTURE + "{% else %}" + VIDEO + "{% endif %}"
-    "{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}" + ANSWER + "{% endif %}"
+    "{% for message in messages %}{% for part in message.content %}{% if part.type == 'image' %}"
+    + PICTURE
+    + "{% elif part.type == 'video' %}"
+    + VIDEO
+    + "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}" + ANSWER + "{% endif %}"
 )
-"""What a reward model reads when it is asked: pictures and words as they come, then the token that it judged at. Of two
-that it compares the first has that token behind its words as well, since the model gathers there what it sees.
-"""
+"""What a reward model reads when it is asked: pictures and words as they come, then the token that it judged at."""
 TEMPLATES = ("media-prompt/1", "source-media-prompt/1")
 """Those of reward models that have read so before."""
 

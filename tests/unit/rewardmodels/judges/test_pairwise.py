@@ -13,6 +13,8 @@ from rewardmodels.combine import Combined, needs_group
 from rewardmodels.judges.chat import Question, Sampling
 from rewardmodels.judges.load import load_judge
 from rewardmodels.judges.pairwise import PairJudge, WinRate, consistency
+from rewardmodels.judges.settings import JudgeFile, Pair
+from rewardmodels.judges.wording import wording
 from tests.unit.rewardmodels.judges.engines import Scripted
 
 DARK, GREY, LIGHT = (Sample("a light picture", torch.full((3, 8, 8), level)) for level in (0.1, 0.5, 0.9))
@@ -154,3 +156,15 @@ def test_edits_show_their_source_first() -> None:
     assert one.probability == 1.0
     asked = made.engine.asked[0][0]  # type: ignore[attr-defined]
     assert [round(float(picture.mean()), 1) for picture in asked.pictures] == [0.3, 0.9, 0.1]
+
+
+def test_the_source_may_stand_before_each_of_two() -> None:
+    source = torch.full((3, 8, 8), 0.3)
+    first, second = (Sample("brighter", torch.full((3, 8, 8), level), source) for level in (0.9, 0.1))
+    pair = Pair(kind="pair", style="probability", wording="plain-edit-pair/1")
+    settings = JudgeFile(name="a", about="a test", modalities=("edit",), scale="p", judge=pair)
+    made = PairJudge(Scripted(), settings, pair, wording(pair.wording))
+    there, back = made.questions(first, second)
+    assert [round(float(picture.mean()), 1) for picture in there.pictures] == [0.3, 0.9, 0.3, 0.1]
+    assert [round(float(picture.mean()), 1) for picture in back.pictures] == [0.3, 0.1, 0.3, 0.9]
+    assert [part for part in there.messages[0].parts if isinstance(part, str)] == ["brighter", "brighter"]

@@ -138,10 +138,11 @@ def run(family: str, world: str, options: argparse.Namespace) -> dict[str, Any]:
         saved = target / "judge"
         if FAMILIES[family].writes:
             told = train_text.run(recipe, [*as_writer(world, num_updates, options), *given])
-            told |= {"updates": num_updates}
+            measured = told["after"][train_text.NAME] | {"updates": num_updates}
         else:
             told = train_probability.run(recipe, [*as_judge(world, num_updates, options), *given])
-        quality = told["after"]["overall"] | {key: told[key] for key in ("updates", "seconds")}
+            measured = told["after"][train_probability.NAME] | {"updates": told["updates"]}
+        quality = measured | {"seconds": told["seconds"]}
     elif kind == "clip":
         start = [] if FAMILIES[family].alone else towers(num_updates, options)
         quality = train_clip.run(recipe, [*stream(world, options), *start, *given])

@@ -114,7 +114,9 @@ def source(recipe: TextRecipe, skips: Skips | None) -> PairSource:
 
 def _warm_up_plan(recipe: TextRecipe, task: JudgeTask[Any, Any]) -> Run:
     """Without evaluation, at a rate of its own, in a folder beside the run's."""
-    settings = recipe.optimizer.model_copy(update={"lr": recipe.warm_up.lr, "schedule": recipe.warm_up.schedule})
+    settings = recipe.optimizer.model_copy(
+        update={"lr": recipe.warm_up.lr, "schedule": recipe.warm_up.schedule}
+    )
     make = optimizer_of(settings, task.not_matrices())
     made = plan(recipe, "warm-up", recipe.warm_up.updates, make_optimizer=make)
     return replace(

@@ -1,9 +1,8 @@
 """Families of rewards that can be trained, on shapes with tiny models of the real classes: one table.
 
-All that score by a head, judges of token probabilities, and a personal reward. Not in it: judges that write their
-verdict (EditScore's and UnifiedReward's kinds), whose start is too small to write well (their figures stand in README),
-judges that reason before a probability, which are not trained, and checklists, whose weights are a regression on the
-answers of another judge.
+All that score by a head, judges of token probabilities, one that writes a number, and a personal reward. Not in it:
+other judges that write their verdict (EditScore's kind, pairs in words), judges that reason before a probability, which
+are not trained, and checklists, whose weights are a regression on the answers of another judge.
 
     python -m benchmarks.reward_families --worlds images edits videos
 

@@ -20,7 +20,6 @@ from jinja2.exceptions import TemplateError
 from torch import Tensor
 from transformers import (
     GenerationConfig,
-    LogitsProcessorList,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -31,6 +30,7 @@ from rewardmodels.judges.answers import Answers
 from rewardmodels.judges.chat import Answer, Part, Question, Sampling, Words, key_of, matches
 from rewardmodels.judges.drawing import Draw
 from rewardmodels.judges.given import Inputs, mean_log_prob, with_answers
+from rewardmodels.judges.passes import say, shares_reading
 from rewardmodels.judges.videos import as_videos, takes_videos, unframed
 from rewardmodels.towers import speed_up
 
@@ -94,19 +94,30 @@ class LocalEngine:
 
     @torch.no_grad()
     def _generate(self, batch: Sequence[tuple[Question, Sampling]]) -> list[Answer]:
-        how = batch[0][1]
+        how, alike = batch[0][1], self._alike([question for question, _ in batch])
 
-        def answer(places: Sequence[int], inputs: Inputs) -> list[Answer]:
-            drawing = LogitsProcessorList()
-            if how.temperature > 0:
-                drawing.append(Draw([batch[i] for i in places], how))
-            rows = self.model.generate(**inputs, max_new_tokens=how.max_tokens, logits_processor=drawing)
-            return [
-                self._answer(row, how.max_tokens) for row in rows[:, inputs["input_ids"].shape[1] :].tolist()
-            ]
+        def answer(places: Sequence[int], inputs: Inputs) -> list[list[Answer]]:
+            members = [alike[place] for place in places]
+            draw = Draw([batch[i] for rows in members for i in rows], how) if how.temperature > 0 else None
+            said = iter(say(self.model, inputs, [len(rows) for rows in members], draw, how.max_tokens))
+            return [[self._answer(next(said), how.max_tokens) for _ in rows] for rows in members]
 
-        found = self._batched([question for question, _ in batch], answer, [how.max_tokens] * len(batch))
-        return [Answer(problem=one) if isinstance(one, str) else one for one in found]
+        found = self._batched([batch[rows[0]][0] for rows in alike], answer, [how.max_tokens] * len(alike))
+        made = [Answer()] * len(batch)
+        for rows, one in zip(alike, found, strict=True):
+            answers = [Answer(problem=one)] * len(rows) if isinstance(one, str) else one
+            for i, each in zip(rows, answers, strict=True):
+                made[i] = each
+        return made
+
+    def _alike(self, questions: Sequence[Question]) -> list[list[int]]:
+        """The places of equal questions, which are read once where the model can."""
+        if not shares_reading(self.model):
+            return [[i] for i in range(len(questions))]
+        found: dict[str, list[int]] = {}
+        for i, question in enumerate(questions):
+            found.setdefault(question.digest(), []).append(i)
+        return list(found.values())
 
     def _answer(self, tokens: list[int], limit: int) -> Answer:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from torch import Tensor
 from transformers import AutoConfig
 
@@ -14,17 +13,17 @@ from mmalign.types import Sample
 from rewardmodels.backbones import BACKBONES, backbone_of
 from rewardmodels.clips import Clip, VideoRule, read_clip
 from rewardmodels.inputs import TEMPLATES, InputBuilder
+from tests.unit.rewardmodels.stock_processors import (
+    eight,
+    picture,
+    placeholder,
+    stock_processor,
+)
 from tests.unit.rewardmodels.tiny_vlms import PROCESSORS, byte_tokenizer, config_of, tiny_reward_of
 
 KINDS = list(PROCESSORS)
 VIDEO = VideoRule(fps=2.0, min_frames=2, min_pixels=28 * 28, max_pixels=56 * 56)
 PROMPT = "a red circle, größer <|image_pad|><image>"
-
-
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """(3, H, W) with 8-bit colours."""
-    noise = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
-    return (noise * 255).round() / 255
 
 
 def builder_of(kind: str, template: str, **options: Any) -> InputBuilder:
@@ -35,64 +34,11 @@ def builder_of(kind: str, template: str, **options: Any) -> InputBuilder:
     return InputBuilder(tokenizer, rule, TEMPLATES[template], positions, 512, backbone, VIDEO, **options)  # type: ignore[arg-type]
 
 
-def stock_processor(kind: str) -> Any:
-    """The stock processor, with the Pillow image processor."""
-    pytest.importorskip("torchvision")
-    tokenizer = byte_tokenizer()
-    for name in ("start_image_token", "end_image_token", "context_image_token", "video_token"):
-        token = {"s": "<img>", "e": "</img>", "c": "<IMG_CONTEXT>", "v": "<video>"}[name[0]]
-        if kind == "internvl":
-            setattr(tokenizer, name, token)
-            setattr(tokenizer, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
-    images, processor, video, options = {
-        "qwen2_vl": ("Qwen2VLImageProcessorPil", "Qwen2VLProcessor", "Qwen2VLVideoProcessor", {}),
-        "qwen2_5_vl": ("Qwen2VLImageProcessorPil", "Qwen2_5_VLProcessor", "Qwen2VLVideoProcessor", {}),
-        "qwen3_vl": ("Qwen2VLImageProcessorPil", "Qwen3VLProcessor", "Qwen3VLVideoProcessor", {}),
-        "idefics3": ("Idefics3ImageProcessorPil", "Idefics3Processor", "", {"image_seq_len": 4}),
-        "smolvlm": ("SmolVLMImageProcessorPil", "SmolVLMProcessor", "SmolVLMVideoProcessor", {"image_seq_len": 4}),
-        "internvl": ("GotOcr2ImageProcessorPil", "InternVLProcessor", "InternVLVideoProcessor",
-                     {"image_seq_length": 4}),
-        "llava_onevision": (
-            "LlavaOnevisionImageProcessorPil", "LlavaOnevisionProcessor", "LlavaOnevisionVideoProcessor",
-            {"num_image_tokens": 4, "vision_feature_select_strategy": "full"},
-        ),
-    }[kind]  # fmt: skip
-    if kind == "smolvlm":
-        pytest.importorskip("num2words")
-    made = getattr(transformers, images)(**PROCESSORS[kind])
-    record = {**PROCESSORS[kind], "size": {"shortest_edge": 28 * 28, "longest_edge": 56 * 56}}
-    if kind == "qwen3_vl":  # its pixels are those of all frames together
-        record["size"] = {"shortest_edge": 4 * 28 * 28, "longest_edge": 4 * 56 * 56}
-    if kind == "smolvlm":
-        record = {
-            name: PROCESSORS[kind][name] for name in ("size", "max_image_size", "image_mean", "image_std")
-        }
-    elif not kind.startswith("qwen"):
-        record = {name: PROCESSORS[kind][name] for name in ("size", "image_mean", "image_std", "resample")}
-    if video:
-        options = {**options, "video_processor": getattr(transformers, video)(**record)}
-    return getattr(transformers, processor)(image_processor=made, tokenizer=tokenizer, **options)
-
-
-def placeholder(kind: str) -> str:
-    if kind.startswith("qwen"):
-        return "<|vision_start|><|image_pad|><|vision_end|>"
-    return {"internvl": "<IMG_CONTEXT>"}.get(kind, "<image>")
-
-
-def video_placeholder(kind: str) -> str:
-    return "<|vision_start|><|video_pad|><|vision_end|>" if kind.startswith("qwen") else "<video>"
-
-
 def assert_same_pixels(ours: Tensor, theirs: Tensor) -> None:
     """Equal but for rounding ties of Pillow's integer arithmetic: one level of 256, in few places."""
     away = (ours - theirs.reshape(ours.shape)).abs()
     assert float(away.max()) < 1.1 / 255 / 0.22
     assert float((away > 1e-5).float().mean()) < 0.005
-
-
-def eight(image: Tensor) -> Any:
-    return (image * 255).round().byte()
 
 
 @pytest.mark.parametrize("size", [(40, 70), (28, 28), (90, 30)])

@@ -14,7 +14,7 @@ from rewardmodels.judges.load import load_judge
 from rewardmodels.judges.local import LocalEngine
 from rewardmodels.judges.settings import JudgeFile, YesNo
 from tests.unit.rewardmodels.judges import tiny_chat
-from tests.unit.rewardmodels.test_backbones import placeholder, stock_processor, video_placeholder
+from tests.unit.rewardmodels.stock_processors import placeholder, stock_processor, video_placeholder
 from tests.unit.rewardmodels.tiny_vlms import PROCESSORS, tiny_vlm
 
 JUDGED = JudgeFile(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.ceilings import Formula, editscore
+
 NAMES = {"images": "shapes", "edits": "shapes-edits", "videos": "shapes-videos"}
 IMAGES = ("images",)
 
@@ -17,9 +19,9 @@ class Family:
     """What a recipe needs changed in a world, and what its information cannot decide.
 
     `recipe` is reward/<family> unless said; `measured` is the dimension whose best it is held against; `sums` says that
-    its overall score is a weighted sum of its dimensions, `asks` of which if not of all in the world; `bits` that it
-    learns from one bit an item; `longer` says in which worlds it is trained for how many times the updates; `alone`
-    that it is trained from nothing; `writes` that it is a judge that writes its verdict.
+    its overall score is a weighted sum of its dimensions (`asks` of which, if not of all in the world), `formula` what
+    else it is of them; `bits` that it learns from one bit an item; `longer` says in which worlds it is trained for how
+    many times the updates; `alone` that it starts from nothing; `writes` that it is a judge that writes its verdict.
     """
 
     blind: str = ""
@@ -33,6 +35,7 @@ class Family:
     longer: Mapping[str, float] = field(default_factory=dict)
     alone: bool = False
     writes: bool = False
+    formula: Formula | None = None
 
 
 ASPECTS = ["model.template=two-aspects/1", "method.dimensions=[visual_quality, instruction_following]"]
@@ -63,8 +66,8 @@ FEW_PICTURES = [
     "method.anchor=0",
 ]
 """As its row was measured, before the recipe was found that needs fewer updates."""
-ONE_ANSWER = ["judge.asks.judge.passes=1", "judge.asks.judge.draw.temperature=0.0"]
-"""The likeliest; several drawn ones are noisier."""
+SIXTEEN = ["judge.asks.judge.passes=16"]
+"""Answers whose mean is judged: what is unsure lies between the numbers that are said, and fewer are noisier."""
 MARK = (
     "judge.asks.judge.asks=[{name: grade, wording: plain/1, format: lines, "
     "fields: [{name: final, label: final score, low: 1, high: 5, step: 0.2}]}]"
@@ -135,9 +138,18 @@ FAMILIES: dict[str, Family] = {
     ),
     "unifiedreward-like": Family(
         "one number in steps of 0.2",
-        {world: [MARK, *ONE_ANSWER] for world in NAMES},
+        {world: [MARK, *SIXTEEN] for world in NAMES},
         recipe="judge/unifiedreward-like",
+        longer={"images": 3, "edits": 3, "videos": 3},
         writes=True,
+    ),
+    "editscore-like": Family(
+        "two pairs of numbers from 0 to 25; overall is a formula of them that is not the annotators'",
+        {"edits": SIXTEEN},
+        recipe="judge/editscore-like",
+        worlds=("edits",),
+        writes=True,
+        formula=editscore,
     ),
     "pal-like": Family(PERSONAL, recipe="plural/shapes", worlds=IMAGES),
 }

@@ -64,11 +64,13 @@ AGAIN = 7e-4
 PIXELS = 32 * 32
 LEVELS = 26
 """Of the ratings that judges who write are taught from, as fine as EditScore's numbers."""
+RATERS = 16
+"""Of each of these ratings: an answer is taught that hardly depends on who was asked."""
 LAW = Law(temperature=0.1, theta=2.0)
 """How unsure annotators are, and their tie parameter: at equal worth a third of the answers are ties."""
 ANNOTATORS = (f"data.shapes.temperature={LAW.temperature}", f"data.shapes.theta={LAW.theta}")
 HEADINGS = (
-    "world", "family", "accuracy", "best", "ratio", "sum of dimensions", "reached of it",
+    "world", "family", "accuracy", "best", "ratio", "sum (or formula) of dimensions", "reached of it",
     "good against bad (ratio)", "three-way", "best", "ratio", "many ties: three-way", "best", "ratio", "never a tie",
     "dimensions (ratio)", "wrong prompt", "identity / still", "updates", "seconds", "cannot see",
 )  # fmt: skip
@@ -171,10 +173,11 @@ def as_result(
 ) -> dict[str, Any]:  # fmt: skip
     """What is written of a training."""
     kind, drawn_from = FAMILIES[family], WORLDS[NAMES[world]]
-    summed = ceiling(drawn_from, LAW, options.num_prompts, kind.asks) if kind.sums else None
+    combined = kind.sums or kind.formula is not None
+    best = partial(ceiling, drawn_from, LAW, options.num_prompts, kind.asks, kind.formula)
     return {
         "family": family, "world": world, "settings": list(options.set), "quality": quality, "probes": probes,
-        "sum_of_dimensions": summed,
+        "sum_of_dimensions": best() if combined else None,
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)",
     }  # fmt: skip
 
@@ -198,14 +201,13 @@ def as_judge(world: str, num_updates: int, options: argparse.Namespace) -> list[
 
 
 def as_writer(world: str, num_updates: int, options: argparse.Namespace) -> list[str]:
-    """What a judge that writes is told: so many updates on answers from ratings, then a little reinforcement. It says
-    the likeliest number.
-    """
+    """What a judge that writes is told: so many updates on answers from ratings, then a little reinforcement."""
     few = max(1, num_updates // 20)
     return [
         *_judged(world, options), "data.shapes.prompts=4", "data.shapes.cross=0", f"data.shapes.levels={LEVELS}",
-        f"warm_up.updates={num_updates}", "warm_up.lr=5e-4", "warm_up.schedule=cosine", "optimizer.name=muon",
-        "optimizer.lr=1e-4", f"optimizer.warmup={min(20, few)}", f"budget.iterations={few}",
+        f"data.shapes.raters={RATERS}", f"warm_up.updates={num_updates}", "warm_up.lr=5e-4",
+        "warm_up.schedule=cosine", "optimizer.name=muon", "optimizer.lr=1e-4", f"optimizer.warmup={min(20, few)}",
+        f"budget.iterations={few}",
     ]  # fmt: skip
 
 

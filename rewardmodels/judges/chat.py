@@ -20,6 +20,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
@@ -61,6 +62,7 @@ class Question:
         """All videos in order."""
         return [part for message in self.messages for part in message.parts if isinstance(part, Clip)]
 
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of every word and every eight-bit pixel."""
         seen = hashlib.sha256(self.start.encode())
@@ -198,7 +200,7 @@ def png(picture: Tensor) -> bytes:
 
 def key_of(engine: str, question: Question, request: Mapping[str, Any]) -> str:
     """The name of an answer in a cache: everything that decides it."""
-    text = json.dumps([engine, question.digest(), request], sort_keys=True, ensure_ascii=True)
+    text = json.dumps([engine, question.digest, request], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -24,7 +24,7 @@ class Draw(LogitsProcessor):
 
     def __init__(self, batch: Sequence[tuple[Question, Sampling]], how: Sampling) -> None:
         self.how = how
-        self.streams = [generator("answer", question.digest(), one.seed) for question, one in batch]
+        self.streams = [generator("answer", question.digest, one.seed) for question, one in batch]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Logits (B, V) of the next token -> noisy ones whose largest is a draw at the temperature."""

@@ -1,8 +1,9 @@
 """Judges in this process: any transformers model that takes pictures and text, through its own processor.
 
-Answers do not depend on which questions share a batch: rows are padded on the left, and every row draws its tokens
-from a random stream named by its question and seed. Settings hidden in a checkpoint's `generation_config.json`
-(penalties, temperatures) are not used; what decides an answer is the `Sampling`.
+Several answers to a question are said after reading it once (`passes`). Answers do not depend on which questions share
+a batch: rows are padded on the left, and every row draws its tokens from a random stream named by its question and
+seed. Settings hidden in a checkpoint's `generation_config.json` (penalties, temperatures) are not used; what decides an
+answer is the `Sampling`.
 
 Legend: B questions of a batch, L tokens, V vocabulary, W words.
 """
@@ -34,10 +35,14 @@ from rewardmodels.judges.passes import say, shares_reading
 from rewardmodels.judges.videos import as_videos, takes_videos, unframed
 from rewardmodels.towers import speed_up
 
+Asked = tuple[Question, Sampling]
+
 
 @dataclass(eq=False)
 class LocalEngine:
-    """An engine on a loaded model; `name` must change with the weights, it is part of every cache key."""
+    """An engine on a loaded model; `name` must change with the weights, it is part of every cache key. `batch_size` is
+    in questions: all answers to one are said together.
+    """
 
     model: PreTrainedModel
     processor: ProcessorMixin
@@ -76,48 +81,41 @@ class LocalEngine:
         records = [how.record() for how in sampling]
         keys = [key_of(self.name, q, record) for q, record in zip(questions, records, strict=True)]
         found = {key: Answer(**kept) for key in dict.fromkeys(keys) if (kept := self.answers.get(key))}
-        alike: dict[tuple[Any, ...], dict[str, tuple[Question, Sampling]]] = {}
+        once = shares_reading(self.model)
+        alike: dict[tuple[Any, ...], dict[str, dict[str, Asked]]] = {}
         for key, question, how in zip(keys, questions, sampling, strict=True):
             if key not in found:
                 manner = (how.max_tokens, how.temperature, how.top_p, how.top_k)
-                alike.setdefault(manner, {})[key] = (question, how)
-        for members in alike.values():
-            names = list(members)
-            for start in range(0, len(names), self.batch_size):
-                batch = names[start : start + self.batch_size]
-                made = self._generate([members[key] for key in batch])
-                for key, answer in zip(batch, made, strict=True):
+                same = alike.setdefault(manner, {}).setdefault(question.digest if once else key, {})
+                same[key] = (question, how)
+        for groups in (list(members.values()) for members in alike.values()):
+            for start in range(0, len(groups), self.batch_size):
+                batch = groups[start : start + self.batch_size]
+                made = self._generate([list(group.values()) for group in batch])
+                for key, answer in zip((key for group in batch for key in group), made, strict=True):
                     found[key] = answer
                     if answer.problem is None:
                         self.answers.put(key, asdict(answer))
         return [found[key] for key in keys]
 
     @torch.no_grad()
-    def _generate(self, batch: Sequence[tuple[Question, Sampling]]) -> list[Answer]:
-        how, alike = batch[0][1], self._alike([question for question, _ in batch])
+    def _generate(self, groups: Sequence[Sequence[Asked]]) -> list[Answer]:
+        """The answers of groups in order; those of a group are to one question, which is read once."""
+        how = groups[0][0][1]
 
         def answer(places: Sequence[int], inputs: Inputs) -> list[list[Answer]]:
-            members = [alike[place] for place in places]
-            draw = Draw([batch[i] for rows in members for i in rows], how) if how.temperature > 0 else None
-            said = iter(say(self.model, inputs, [len(rows) for rows in members], draw, how.max_tokens))
-            return [[self._answer(next(said), how.max_tokens) for _ in rows] for rows in members]
+            asked = [groups[place] for place in places]
+            draw = Draw([one for group in asked for one in group], how) if how.temperature > 0 else None
+            said = iter(say(self.model, inputs, [len(group) for group in asked], draw, how.max_tokens))
+            return [[self._answer(next(said), how.max_tokens) for _ in group] for group in asked]
 
-        found = self._batched([batch[rows[0]][0] for rows in alike], answer, [how.max_tokens] * len(alike))
-        made = [Answer()] * len(batch)
-        for rows, one in zip(alike, found, strict=True):
-            answers = [Answer(problem=one)] * len(rows) if isinstance(one, str) else one
-            for i, each in zip(rows, answers, strict=True):
-                made[i] = each
-        return made
-
-    def _alike(self, questions: Sequence[Question]) -> list[list[int]]:
-        """The places of equal questions, which are read once where the model can."""
-        if not shares_reading(self.model):
-            return [[i] for i in range(len(questions))]
-        found: dict[str, list[int]] = {}
-        for i, question in enumerate(questions):
-            found.setdefault(question.digest(), []).append(i)
-        return list(found.values())
+        questions = [group[0][0] for group in groups]
+        made = self._batched(questions, answer, [how.max_tokens] * len(groups))
+        return [
+            one
+            for group, found in zip(groups, made, strict=True)
+            for one in ([Answer(problem=found)] * len(group) if isinstance(found, str) else found)
+        ]
 
     def _answer(self, tokens: list[int], limit: int) -> Answer:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)

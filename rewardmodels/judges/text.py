@@ -150,7 +150,8 @@ class TextReward:
                 for made in row
                 if made.problem is None
             ]
-            questions = [self.question(ask, one, made.said) for one, made in open_tries]
+            same = {} if ask.after else {id(one): self.question(ask, one, {}) for one in shown}
+            questions = [same.get(id(one)) or self.question(ask, one, made.said) for one, made in open_tries]
             answers = self.engine.generate(questions, [made.how for _, made in open_tries])
             for (_, made), about, answer in zip(open_tries, questions, answers, strict=True):
                 made.asked.append((about, answer))

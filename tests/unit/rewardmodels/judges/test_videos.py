@@ -87,7 +87,7 @@ def test_times_and_order_decide_the_answer_and_its_key() -> None:
         replace(clip, frames=FRAMES[1]),
     ]
     questions = [ask(one, "a red circle") for one in (clip, *others)]
-    assert len({question.digest() for question in questions}) == 4
+    assert len({question.digest for question in questions}) == 4
     words = engine.first_words(questions, ["yes"])
     assert len({word.log_probs[0] for word in words}) == 4
 

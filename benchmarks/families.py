@@ -117,7 +117,7 @@ FAMILIES: dict[str, Family] = {
     "image-reward-like": Family(BLIP, LONG, recipe="clip/image-reward-like", worlds=IMAGES, alone=True),
     "aesthetic-like": Family(
         NO_PROMPT,
-        {"images": [*MORE["images"], "budget.updates=4000", "model.scratch.image_layers=3"]},
+        {"images": ["budget.updates=10000", "model.scratch.image_layers=3", "evaluation.every=500"]},
         recipe="clip/aesthetic-like",
         worlds=IMAGES,
         measured="visual_quality",

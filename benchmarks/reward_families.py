@@ -1,8 +1,8 @@
 """Families of rewards that can be trained, on shapes with tiny models of the real classes: one table.
 
-All that score by a head, judges of token probabilities, one that writes a number, and a personal reward. Not in it:
-other judges that write their verdict (EditScore's kind, pairs in words), judges that reason before a probability, which
-are not trained, and checklists, whose weights are a regression on the answers of another judge.
+All that score by a head, judges of token probabilities, judges that write numbers, and a personal reward. Not in it:
+judges that write otherwise (pairs in words, critiques, principles), judges that reason before a probability, which are
+not trained, and checklists, whose weights are a regression on the answers of another judge.
 
     python -m benchmarks.reward_families --worlds images edits videos
 
@@ -11,19 +11,21 @@ inside its bundled reward. Those of edits and videos can be made anew (`--fresh-
 nothing by the recipe `reward/base-reward-like` for `--start-rounds` rounds of `--start-updates` updates. From its start
 a run takes the recipe of its family, `reward/<family>`, with a new head and a new template, for `--updates` updates
 (some for two to five times as many) on the endless stream of the world, whose annotators are uncertain and see ties.
-Judges of token probabilities (`judge/<family>`) start from the same VLM and learn the words they answer in. Of CLIP
-rewards (`clip/<family>`, images only) `pick-like` and `image-reward-like` are trained from nothing, for 8,000 updates;
-the others go on from the towers of the first for `--updates` updates. `pal-like` learns from votes that name their
-annotators.
+Judges of token probabilities (`judge/<family>`) start from the same VLM and learn the words they answer in; those that
+write learn answers from ratings, are reinforced by pairs a little, and are judged by the mean of sixteen answers. Of
+CLIP rewards (`clip/<family>`, images only) `pick-like`, `image-reward-like` and `aesthetic-like` are trained from
+nothing, for 8,000 to 10,000 updates; the others go on from the towers of the first. `pal-like` learns from votes that
+name their annotators.
 
 Measured on prompts that were neither trained nor calibrated on: the pair accuracy that fresh answers can be expected to
 give, beside the best that anyone could reach, and their ratio; the same three ways, with ties by the calibrated
 threshold, of these annotators and of those who see many ties (`benchmarks.ties`); by dimension where there are several;
 and the probes of `rewardmodels.shape_probes`. A reward that reads no prompt is held against the best in the one
-dimension that it can know; beside one whose score is a sum of dimensions stands what the sum could reach if every
-dimension were known exactly; beside one that learns from one bit an item, its ratio on pairs of a good and a bad one,
-whose bits differ (`benchmarks.bits`). What each cannot know stands in `benchmarks.families`. Results go to
-`<output>/<world>-<family>.json` and `<output>/table.md`; what is there is not run again, and what was stopped goes on.
+dimension that it can know; beside one whose score is a sum of dimensions, or a formula of them, stands what that could
+reach if every dimension were known exactly; beside one that learns from one bit an item, its ratio on pairs of a good
+and a bad one, whose bits differ (`benchmarks.bits`). What each cannot know stands in `benchmarks.families`. Results go
+to `<output>/<world>-<family>.json` and `<output>/table.md`; what is there is not run again, and what was stopped goes
+on.
 
 Shape legend: none; everything here is a row of a table.
 """

@@ -45,7 +45,9 @@ def test_a_sum_of_exact_dimensions_reaches_the_best_only_where_worth_is_one() ->
     assert min(found.values()) > 0.95, found
     asked = ceiling(WORLDS["shapes-edits"], law, 60, ("instruction_following", "visual_quality"))
     assert asked < found["shapes-edits"] - 0.05  # what was preserved matters
-    assert ceiling(WORLDS["shapes"], law, 60, ("overall",), lambda known: known["overall"]) == pytest.approx(1)
+    assert ceiling(WORLDS["shapes"], law, 60, ("overall",), lambda known: known["overall"]) == pytest.approx(
+        1
+    )
     assert 0.5 < ceiling(WORLDS["shapes-edits"], law, 60, (), editscore) < found["shapes-edits"] - 0.05
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mmalign.types import Sample
 from rewardmodels.clips import Clip
 from rewardmodels.combine import reads_files
 from rewardmodels.judges import endpoint, trainable
-from rewardmodels.judges.chat import ask
+from rewardmodels.judges.chat import Sampling, ask
 from rewardmodels.judges.load import load_judge
 from rewardmodels.judges.local import LocalEngine
 from rewardmodels.judges.probability import YesNoReward
@@ -90,6 +91,22 @@ def test_times_and_order_decide_the_answer_and_its_key() -> None:
     assert len({question.digest for question in questions}) == 4
     words = engine.first_words(questions, ["yes"])
     assert len({word.log_probs[0] for word in words}) == 4
+
+
+@pytest.mark.parametrize("write", [None, tiny_chat.qwen], ids=["qwen3_vl", "qwen2_5_vl"])
+def test_answers_after_one_look_at_a_clip_are_those_of_a_look_each(
+    write: Callable[[Path], Path] | None, tmp_path: Path
+) -> None:
+    engine = judge()[1] if write is None else load_judge(config="vqascore", path=str(write(tmp_path))).engine  # type: ignore[union-attr]
+    assert isinstance(engine, LocalEngine)
+    clips = [Clip(FRAMES[0], (0.0, 0.5, 1.0, 1.5), 0.5), Clip(FRAMES[1, :2], (0.0, 0.5), 0.5)]
+    questions = [ask(clips[0], "a red circle"), ask(clips[1], "two longer blue squares")]
+    asked = [(one, Sampling(5, 2.0, seed=seed)) for one in questions for seed in range(3)]
+    together = engine.generate(*zip(*asked, strict=True))
+    engine.forget()
+    alone = [engine.generate([one], [how])[0] for one, how in asked]
+    assert [one.tokens for one in together] == [one.tokens for one in alone]
+    assert len({one.text for one in together}) > 2
 
 
 def test_a_file_is_read_twice_a_second_and_a_picture_stays_one(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ FAMILIES: dict[str, Family] = {
         "one number in steps of 0.2",
         {world: [MARK, *SIXTEEN] for world in NAMES},
         recipe="judge/unifiedreward-like",
-        longer={"images": 3, "edits": 3, "videos": 3},
+        longer={"images": 3, "edits": 3, "videos": 2},
         writes=True,
     ),
     "editscore-like": Family(
@@ -148,6 +148,7 @@ FAMILIES: dict[str, Family] = {
         {"edits": SIXTEEN},
         recipe="judge/editscore-like",
         worlds=("edits",),
+        longer={"edits": 2},
         writes=True,
         formula=editscore,
     ),

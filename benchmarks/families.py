@@ -128,7 +128,7 @@ FAMILIES: dict[str, Family] = {
         "two at a time: nothing across prompts",
         {"images": FEW_PICTURES, "edits": ["judge.asks.judge.wording=plain-edit-pair/1"]},
         recipe="judge/rewarddance-like",
-        longer={"images": 5, "edits": 2, "videos": 2},
+        longer={"images": 5, "edits": 2, "videos": 5},
     ),
     "uniworld-like": Family(
         "one digit a picture, of a video its frames without times",
@@ -145,7 +145,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "editscore-like": Family(
         "two pairs of numbers from 0 to 25; overall is a formula of them that is not the annotators'",
-        {"edits": SIXTEEN},
+        {"edits": [*SIXTEEN, "budget.iterations=8", "optimizer.warmup=2"]},
         recipe="judge/editscore-like",
         worlds=("edits",),
         longer={"edits": 2},

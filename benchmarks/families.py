@@ -145,7 +145,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "editscore-like": Family(
         "two pairs of numbers from 0 to 25; overall is a formula of them that is not the annotators'",
-        {"edits": [*SIXTEEN, "budget.iterations=8", "optimizer.warmup=2"]},
+        {"edits": SIXTEEN},
         recipe="judge/editscore-like",
         worlds=("edits",),
         longer={"edits": 2},

@@ -23,13 +23,13 @@ class Certain:
 
     def generate(self, questions: Sequence[Question], sampling: Sequence[Sampling]) -> list[Answer]:
         return [
-            Answer(_text(int(question.digest(), 16) % 997 / 997, self.num_scores)) for question in questions
+            Answer(_text(int(question.digest, 16) % 997 / 997, self.num_scores)) for question in questions
         ]
 
     def first_words(
         self, questions: Sequence[Question], words: Sequence[str], *, variants: bool = True
     ) -> list[Words]:
-        shares = [(1 + int(question.digest(), 16) % 997) / 1000 for question in questions]
+        shares = [(1 + int(question.digest, 16) % 997) / 1000 for question in questions]
         return [Words((math.log(share), math.log(1 - share))) for share in shares]
 
 
@@ -61,7 +61,7 @@ class Colourful:
 
     def generate(self, questions: Sequence[Question], sampling: Sequence[Sampling]) -> list[Answer]:
         colours = ("red", "green", "blue", "yellow")
-        return [Answer(f"a {colours[int(question.digest(), 16) % 4]} circle") for question in questions]
+        return [Answer(f"a {colours[int(question.digest, 16) % 4]} circle") for question in questions]
 
 
 def _critiqued(folder: Path) -> dict[str, Any]:

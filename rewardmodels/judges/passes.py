@@ -19,7 +19,7 @@ from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, Pre
 from rewardmodels.judges.given import Inputs
 
 KINDS = frozenset(
-    {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "llava_onevision", "idefics3", "smolvlm", "internvl"}
+    {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "idefics3", "smolvlm", "internvl"}
 )
 """The `model_type`s whose answers are known to be those of `generate`; others read a question for each answer."""
 
@@ -53,9 +53,8 @@ def _together(
     over = torch.zeros(len(row), dtype=torch.bool, device=device)
     while True:
         logits[:, how.suppress_tokens or []] = -math.inf
-        token = (
-            (logits if draw is None else draw(said, logits)).argmax(-1).masked_fill(over, how.pad_token_id)
-        )
+        warm = logits if draw is None else draw(said, logits)
+        token = warm.argmax(-1).masked_fill(over, how.pad_token_id)
         said = torch.cat([said, token[:, None]], 1)
         over = over | torch.isin(token, torch.tensor(how.eos_token_id, device=device))
         if said.shape[1] == most or bool(over.all()):
@@ -85,7 +84,7 @@ def _read(model: PreTrainedModel, inputs: Inputs, row: Tensor) -> tuple[Tensor, 
 
 
 def _cache_name(model: PreTrainedModel) -> str:
-    """What the argument is called: it was renamed in transformers 5.24."""
+    """What the argument is called: later versions of transformers 5 renamed it."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 

@@ -20,6 +20,7 @@ from mmalign.train.loop import Update
 from mmalign.types import Sample
 from pipelines import score, train_reward
 from pipelines.settings import Score
+from rewardmodels.judges.text import OVERALL
 from rewardmodels.sources import FileSource
 from rewardmodels.training import RewardTraining
 
@@ -49,6 +50,14 @@ def test_a_sum_of_exact_dimensions_reaches_the_best_only_where_worth_is_one() ->
         1
     )
     assert 0.5 < ceiling(WORLDS["shapes-edits"], law, 60, (), editscore) < found["shapes-edits"] - 0.05
+
+
+def test_the_formula_of_a_ceiling_is_that_of_the_judge() -> None:
+    known = {"instruction_following": 0.8, "preservation": 0.4, "visual_quality": 0.9}
+    said = {"success": 20.0, "preservation": 10.0, "naturalness": 22.5, "cleanness": 22.5}
+    ours = editscore({name: torch.tensor(value) for name, value in known.items()})
+    assert 10 * float(ours) == pytest.approx(OVERALL["editscore"](said, dict.fromkeys(said, (0.0, 25.0))))
+    assert float(ours) == pytest.approx(0.6)
 
 
 def test_results_of_earlier_versions_stand_in_the_table(tmp_path: Path) -> None:
